@@ -1,0 +1,1 @@
+"""The ground floor: configuration, registries, storage, ranks and words for people."""

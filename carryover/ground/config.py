@@ -1,0 +1,195 @@
+"""Owns how plain values from YAML, JSON and flags become frozen dataclasses, and what an error about them says.
+
+A config class is a frozen dataclass whose fields are made by `key(...)`. A value is checked where it is used, in the
+owner's `__post_init__`, by `check(...)`; the dotted path in front of the field's name is added on the way out.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any
+
+from carryover.ground.errors import WrongInput
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """What is known of one key: its type, default and the words for people.
+
+    Attributes:
+        identity: whether the key can change the result, so that it is part of the run key.
+        mutable: whether a run that exists may go on with another value.
+    """
+
+    path: str
+    type: Any
+    default: Any
+    help: str
+    allowed: str
+    identity: bool
+    mutable: bool
+
+
+def key(default: Any = MISSING, *, help: str, allowed: str = "", identity: bool = True, mutable: bool = False) -> Any:
+    """Declare one key of a config class; see `KeyInfo` for the words. Without a default the key is required."""
+    metadata = {"help": help, "allowed": allowed, "identity": identity, "mutable": mutable}
+    if isinstance(default, (dict, list)) or dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check(condition: bool, path: str, value: Any, want: str) -> None:
+    """Raise WrongInput that names the key, its value and what would be right, unless `condition` holds."""
+    if not condition:
+        raise WrongInput(f"{path}: {value!r} is not possible; it must be {want}")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return the known word that `word` was probably meant to be, or "" when none is near."""
+    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return found[0] if found else ""
+
+
+def build(cls: type, values: Mapping[str, Any], *, path: str = "") -> Any:
+    """Make a config object of `cls` from nested plain values.
+
+    Raises:
+        WrongInput: for an unknown key (with the nearest known one), a value of another type, or a missing key.
+    """
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        where = f"{path}.{name}" if path else str(name)
+        if name not in known:
+            raise WrongInput(unknown_key(where, fields_of(cls, path=path)))
+        arguments[name] = _convert(hints[name], value, where)
+    for name, field in known.items():
+        required = field.default is MISSING and field.default_factory is MISSING
+        if required and name not in arguments:
+            raise WrongInput(f"{path + '.' if path else ''}{name}: missing; it has no default")
+    try:
+        return cls(**arguments)
+    except WrongInput as error:
+        text = str(error)
+        raise WrongInput(text if not path or text.startswith(path + ".") else f"{path}.{text}") from None
+
+
+def unknown_key(where: str, known: Iterable[str]) -> str:
+    """Return the message for a key that does not exist, with the nearest one of `known` (dotted paths)."""
+    names = list(known)
+    near = nearest(where, names)
+    if not near:
+        # The last part may be right under another section.
+        tails = {name.rpartition(".")[2]: name for name in names}
+        near = tails.get(nearest(where.rpartition(".")[2], tails), "")
+    return f"{where}: unknown key" + (f"; did you mean '{near}'?" if near else "")
+
+
+def fields_of(cls: type, *, path: str = "") -> dict[str, KeyInfo]:
+    """Return dotted path -> KeyInfo of every leaf key of a config class."""
+    found: dict[str, KeyInfo] = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        where = f"{path}.{field.name}" if path else field.name
+        if dataclasses.is_dataclass(hints[field.name]):
+            found.update(fields_of(typing.cast(type, hints[field.name]), path=where))
+            continue
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        words = field.metadata
+        found[where] = KeyInfo(
+            path=where,
+            type=hints[field.name],
+            default=default,
+            help=words.get("help", ""),
+            allowed=words.get("allowed", ""),
+            identity=words.get("identity", True),
+            mutable=words.get("mutable", False),
+        )
+    return found
+
+
+def flatten(config: Any, *, path: str = "") -> dict[str, Any]:
+    """Return dotted path -> plain value (tuples as lists) of a config object."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        where = f"{path}.{field.name}" if path else field.name
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat.update(flatten(value, path=where))
+        else:
+            flat[where] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested form of dotted keys; the inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *folders, last = dotted.split(".")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+            if not isinstance(place, dict):
+                raise WrongInput(f"{dotted}: '{folder}' has a value of its own, so it can't have keys below it")
+        place[last] = value
+    return tree
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
+        if not isinstance(value, Mapping):
+            raise WrongInput(f"{where}: {value!r} is not possible; it must be a section with keys of its own")
+        return build(typing.cast(type, hint), value, path=where)
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(options, value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise WrongInput(f"{where}: {value!r} is not possible; it must be a list")
+        return tuple(_convert(options[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin in (dict, Mapping) or hint is dict:
+        if not isinstance(value, Mapping):
+            raise WrongInput(f"{where}: {value!r} is not possible; it must be a mapping")
+        return dict(value)
+    if hint is Any:
+        return value
+    return _scalar(hint, value, where)
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Take the option whose type the value already has, else the first that it can become (int before float)."""
+    if value is None and types.NoneType in options:
+        return None
+    rest = [option for option in options if option is not types.NoneType]
+    for option in rest:
+        if isinstance(option, type) and type(value) is option:
+            return value
+    for option in rest:
+        try:
+            return _convert(option, value, where)
+        except WrongInput:
+            continue
+    names = " or ".join(getattr(option, "__name__", str(option)) for option in rest)
+    raise WrongInput(f"{where}: {value!r} is not possible; it must be {names}")
+
+
+def _scalar(hint: type, value: Any, where: str) -> Any:
+    if hint is float and not isinstance(value, bool):
+        # YAML reads 1e-4 as text, because its floats need a dot.
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    elif hint is int and type(value) is int:
+        return value
+    elif isinstance(value, hint):
+        return value
+    raise WrongInput(f"{where}: {value!r} is not possible; it must be {hint.__name__}")

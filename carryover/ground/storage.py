@@ -1,0 +1,399 @@
+"""Owns every file access by URI: the only importer of fsspec.
+
+A `Store` is one folder, local or in an object store. Names inside it are relative, with "/" between parts.
+
+    write    replaces, atomically          local: temporary file, fsync, rename      S3: one PUT or a multipart upload
+    create   puts if absent, atomically    local: temporary file, fsync, link        S3: one PUT with If-None-Match
+"""
+
+import contextlib
+import glob
+import io
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from carryover.ground.errors import WrongInput
+
+SCHEMES = ("file", "s3", "gs", "az", "abfs", "memory")
+# Object stores answer in milliseconds or not at all; the library's own minute per try would hide a dead one.
+S3_OPTIONS = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 4}}}
+TEMPORARY = ".tmp-"
+_CHUNK = 8 << 20
+_memory_lock = threading.Lock()
+
+
+def scheme_of(uri: str) -> str:
+    """Return the scheme of a URI, "file" for a plain path.
+
+    Raises:
+        WrongInput: for a scheme that is not supported, and for chained URIs, which could reach past the store.
+    """
+    if not uri:
+        raise WrongInput("an empty URI names nothing; give a path or a URI such as s3://bucket/folder")
+    if "::" in uri:
+        raise WrongInput(f"{uri}: chained URIs ('::') are not allowed; give the plain URI")
+    scheme, separator, _ = uri.partition("://")
+    scheme = {"minio": "s3", "s3a": "s3"}.get(scheme, scheme) if separator else "file"
+    if scheme not in SCHEMES:
+        raise WrongInput(f"{uri}: scheme '{scheme}' is not supported; use a path or one of {', '.join(SCHEMES)}")
+    return scheme
+
+
+def normal(uri: str) -> str:
+    """Return the canonical spelling of a URI: absolute for local paths, s3:// for minio://, no slash at the end."""
+    scheme = scheme_of(uri)
+    _, separator, rest = uri.partition("://")
+    if scheme == "file":
+        return os.path.abspath(os.path.expanduser(rest if separator else uri))
+    return f"{scheme}://{rest.strip('/') if scheme != 'memory' else rest.rstrip('/')}"
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return (folder URI, file name)."""
+    folder, _, name = normal(uri).rpartition("/")
+    return folder or "/", name
+
+
+def join(uri: str, name: str) -> str:
+    """Return the URI of `name` inside the folder `uri`."""
+    return f"{normal(uri).rstrip('/')}/{name}"
+
+
+def open_store(uri: str) -> "Store":
+    """Return the folder at `uri`; nothing is read or made yet."""
+    return Store(normal(uri))
+
+
+def open_uri(uri: str) -> BinaryIO:
+    """Open one file for reading.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    folder, name = split(uri)
+    return open_store(folder).open(name)
+
+
+def expand(uri: str) -> list[str]:
+    """Return the files that a URI, a glob pattern or a folder stands for, sorted.
+
+    Raises:
+        WrongInput: when nothing is there.
+    """
+    uri = normal(uri)
+    if scheme_of(uri) == "file":
+        path = Path(uri)
+        if path.is_dir():
+            found = [str(child) for child in path.iterdir() if child.is_file() and not child.name.startswith((".", "_"))]
+        else:
+            # A file whose name holds brackets is itself before it is a pattern.
+            found = [uri] if path.is_file() else [hit for hit in glob.glob(uri, recursive=True) if os.path.isfile(hit)]
+    else:
+        found = _expand_remote(uri)
+    if not found:
+        raise WrongInput(f"{uri}: no file found there")
+    return sorted(found)
+
+
+def fingerprint(uri: str) -> dict[str, Any]:
+    """Return what tells one version of a file from another without reading it: size, and ETag or modification time."""
+    scheme = scheme_of(uri)
+    if scheme == "file":
+        stat = os.stat(normal(uri))
+        return {"uri": normal(uri), "size": stat.st_size, "mtime": stat.st_mtime_ns}
+    folder, name = split(uri)
+    info = open_store(folder).info(name)
+    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
+    return {"uri": normal(uri), "size": info["size"], "etag": str(version).strip('"')}
+
+
+class Store:
+    """One folder of a local disk or an object store; see the module for what is atomic."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.scheme = scheme_of(uri)
+        self.local = Path(uri) if self.scheme == "file" else None
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    @cached_property
+    def fs(self) -> Any:
+        """The fsspec file system behind a folder that is not local; listings are never cached."""
+        import fsspec
+
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": False}
+        if self.scheme == "s3":
+            options |= S3_OPTIONS
+        try:
+            return fsspec.filesystem(self.scheme, **options)
+        except ImportError as error:
+            raise WrongInput(f"{self.uri}: {error}") from error
+
+    def at(self, name: str) -> str:
+        """Return the full URI of `name`."""
+        return f"{self.uri.rstrip('/')}/{name}" if name else self.uri
+
+    def sub(self, name: str) -> "Store":
+        """Return the folder `name` inside this one."""
+        return Store(self.at(name))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading."""
+        if self.local:
+            return open(self.local / name, "rb")
+        return cast(BinaryIO, self.fs.open(self.at(name), "rb"))
+
+    def read(self, name: str) -> bytes:
+        """Return a whole file.
+
+        Raises:
+            FileNotFoundError: when there is none.
+        """
+        if self.local:
+            return (self.local / name).read_bytes()
+        return self.fs.cat_file(self.at(name))
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """Return the bytes [start, end) of a file."""
+        if self.local:
+            with self.open(name) as file:
+                file.seek(start)
+                return file.read(end - start)
+        return self.fs.cat_file(self.at(name), start=start, end=end)
+
+    def info(self, name: str) -> dict[str, Any]:
+        """Return what the store knows of a file without reading it; "size" is always there."""
+        if self.local:
+            stat = (self.local / name).stat()
+            return {"size": stat.st_size, "mtime": stat.st_mtime_ns}
+        return self.fs.info(self.at(name), refresh=True)
+
+    def size(self, name: str) -> int | None:
+        """Return a file's size in bytes, None when there is no such file."""
+        try:
+            return int(self.info(name)["size"])
+        except FileNotFoundError:
+            return None
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is such a file."""
+        return self.size(name) is not None
+
+    def write(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Put a file there, over any old one; readers see the old or the new one whole."""
+        if self.local:
+            with self._temporary(name) as (temporary, target):
+                _write_synced(temporary, data)
+                os.replace(temporary, target)
+            return
+        self.fs.pipe_file(self.at(name), data if isinstance(data, bytes) else bytes(data))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a file there if none is; returns False when there is one already (it is left as it is)."""
+        if self.local:
+            with self._temporary(name) as (temporary, target):
+                _write_synced(temporary, data)
+                try:
+                    os.link(temporary, target)
+                except FileExistsError:
+                    return False
+            return True
+        if self.scheme == "memory":
+            with _memory_lock:
+                if self.fs.exists(self.at(name)):
+                    return False
+                self.fs.pipe_file(self.at(name), data)
+            return True
+        try:
+            self.fs.pipe_file(self.at(name), data, mode="create")
+        except OSError as error:
+            if _is_precondition_failure(error):
+                return False
+            raise
+        return True
+
+    @contextlib.contextmanager
+    def open_write(self, name: str) -> Iterator[BinaryIO]:
+        """Give a file to write in pieces; it appears under its name only when the block ends without an error."""
+        if self.local:
+            with self._temporary(name) as (temporary, target):
+                with open(temporary, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            return
+        file = self.fs.open(self.at(name), "wb")
+        try:
+            yield cast(BinaryIO, file)
+        except BaseException:
+            # Closing would complete the upload; a file that is not whole must not appear.
+            discard = getattr(file, "discard", None)
+            file.closed = True
+            if discard:
+                with contextlib.suppress(OSError):
+                    discard()
+            raise
+        file.close()
+
+    def upload(self, path: Path, name: str) -> None:
+        """Copy a local file into the store."""
+        with open(path, "rb") as source, self.open_write(name) as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+
+    def download(self, name: str, path: Path) -> None:
+        """Copy a file of the store to a local path, whose folder is made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.open(name) as source, open(path, "wb") as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+
+    def names(self, folder: str = "") -> list[str]:
+        """Return the names of the files directly in a folder, sorted; none when there is no such folder."""
+        return self._children(folder, "file")
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Return the names of the folders directly in a folder, sorted."""
+        return self._children(folder, "directory")
+
+    def walk(self, folder: str = "") -> list[str]:
+        """Return the relative names of all files below a folder, sorted."""
+        top = self.at(folder)
+        if self.local:
+            found = [path for path in Path(top).rglob("*") if path.is_file()]
+            return sorted(p.relative_to(top).as_posix() for p in found if not p.name.startswith(TEMPORARY))
+        root = self.fs._strip_protocol(top)
+        try:
+            return sorted(name[len(root) :].lstrip("/") for name in self.fs.find(top))
+        except FileNotFoundError:
+            return []
+
+    def delete(self, name: str) -> None:
+        """Remove a file; no error when it is gone already."""
+        try:
+            if self.local:
+                (self.local / name).unlink()
+            else:
+                self.fs.rm_file(self.at(name))
+        except FileNotFoundError:
+            pass
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder and all below it; no error when it is gone already."""
+        if self.local:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.local / name)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.at(name), recursive=True)
+
+    def probe(self) -> bool:
+        """Write here and see whether "put if absent" is honoured.
+
+        Raises:
+            WrongInput: when the store cannot be written or read.
+        """
+        name = f"probe-{uuid.uuid4().hex}"
+        try:
+            first = self.create(name, b"first")
+            second = self.create(name, b"second")
+            kept = self.read(name)
+            self.delete(name)
+        except (OSError, PermissionError) as error:
+            raise WrongInput(f"store {self.uri}: can't be written: {first_line(error)}") from error
+        except Exception as error:
+            # Object store clients raise their own kinds (missing credentials, no bucket); all mean the same here.
+            if isinstance(error, WrongInput) or self.local:
+                raise
+            raise WrongInput(f"store {self.uri}: can't be written: {first_line(error)}") from error
+        return first and not second and kept == b"first"
+
+    def _children(self, folder: str, kind: str) -> list[str]:
+        top = self.at(folder)
+        if self.local:
+            if not os.path.isdir(top):
+                return []
+            with os.scandir(top) as entries:
+                names = [entry.name for entry in entries if entry.is_dir() == (kind == "directory")]
+            return sorted(name for name in names if not name.startswith(TEMPORARY))
+        try:
+            found = self.fs.ls(top, detail=True, refresh=True) if self.scheme != "memory" else self.fs.ls(top, detail=True)
+        except FileNotFoundError:
+            return []
+        own = self.fs._strip_protocol(top)
+        names = [entry["name"] for entry in found if entry["type"] == kind and entry["name"].rstrip("/") != own]
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in names)
+
+    @contextlib.contextmanager
+    def _temporary(self, name: str) -> Iterator[tuple[Path, Path]]:
+        target = cast(Path, self.local) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            yield temporary, target
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+
+
+def copy_tree(source: Store, target: Store, names: Sequence[str]) -> None:
+    """Copy the named files from one folder to another, whatever the stores are."""
+    for name in names:
+        with source.open(name) as reader, target.open_write(name) as writer:
+            shutil.copyfileobj(reader, writer, _CHUNK)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's kind and the first line of its text."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:
+    with open(path, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view[: 1 << 30]) or 0 :]
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """Make new names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _expand_remote(uri: str) -> list[str]:
+    folder, name = split(uri)
+    store = open_store(uri)
+    scheme = store.scheme
+    if any(mark in uri for mark in "*?["):
+        return [f"{scheme}://{hit.lstrip('/')}" for hit in store.fs.glob(uri)]
+    if open_store(folder).exists(name):
+        return [uri]
+    return [store.at(child) for child in store.names() if not child.startswith((".", "_"))]
+
+
+def _is_precondition_failure(error: OSError) -> bool:
+    """Tell a lost race from other failures; gateways word it differently, so the code underneath decides."""
+    if isinstance(error, FileExistsError):
+        return True
+    cause = error.__cause__
+    code = getattr(cause, "response", {}).get("Error", {}).get("Code", "") if cause else ""
+    status = getattr(cause, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if cause else 0
+    return code in ("PreconditionFailed", "ConditionalRequestConflict", "412") or status in (409, 412)
+
+
+def reader(data: bytes) -> BinaryIO:
+    """Return bytes as a file to read."""
+    return io.BytesIO(data)

@@ -90,7 +90,9 @@ def expand(uri: str) -> list[str]:
     if scheme_of(uri) == "file":
         path = Path(uri)
         if path.is_dir():
-            found = [str(child) for child in path.iterdir() if child.is_file() and not child.name.startswith((".", "_"))]
+            found = [
+                str(child) for child in path.iterdir() if child.is_file() and not child.name.startswith((".", "_"))
+            ]
         else:
             # A file whose name holds brackets is itself before it is a pattern.
             found = [uri] if path.is_file() else [hit for hit in glob.glob(uri, recursive=True) if os.path.isfile(hit)]
@@ -231,16 +233,19 @@ class Store:
                     os.fsync(file.fileno())
                 os.replace(temporary, target)
             return
+        if self.scheme == "memory":
+            # This file system shows a file from its first byte on.
+            buffer = io.BytesIO()
+            yield buffer
+            self.write(name, buffer.getvalue())
+            return
         file = self.fs.open(self.at(name), "wb")
         try:
             yield cast(BinaryIO, file)
         except BaseException:
             # Closing would complete the upload; a file that is not whole must not appear.
-            discard = getattr(file, "discard", None)
+            file.discard()
             file.closed = True
-            if discard:
-                with contextlib.suppress(OSError):
-                    discard()
             raise
         file.close()
 
@@ -324,7 +329,9 @@ class Store:
                 names = [entry.name for entry in entries if entry.is_dir() == (kind == "directory")]
             return sorted(name for name in names if not name.startswith(TEMPORARY))
         try:
-            found = self.fs.ls(top, detail=True, refresh=True) if self.scheme != "memory" else self.fs.ls(top, detail=True)
+            found = (
+                self.fs.ls(top, detail=True, refresh=True) if self.scheme != "memory" else self.fs.ls(top, detail=True)
+            )
         except FileNotFoundError:
             return []
         own = self.fs._strip_protocol(top)

@@ -1,0 +1,1 @@
+"""The command line: the one door that KFP, Argo, a TrainJob and a shell all use."""

@@ -1,0 +1,81 @@
+"""Owns the `carryover` command: which words there are, and what an error looks like and exits with."""
+
+import importlib
+import os
+import signal
+import sys
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+
+from carryover import __version__
+from carryover.ground.config import nearest
+from carryover.ground.errors import CarryoverError
+
+COMMANDS = {
+    "checkpoint": "carryover.cli.checkpoint:command",
+    "evaluate": "carryover.cli.evaluate:command",
+    "preflight": "carryover.cli.preflight:command",
+    "prepare-data": "carryover.cli.prepare_data:command",
+    "train-ddp": "carryover.cli.train_ddp:command",
+}
+# The authoring side adds its verbs here, so that the runtime never imports it.
+COMMAND_GROUP = "carryover.commands"
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for, so that `carryover --help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*COMMANDS, *(point.name for point in entry_points(group=COMMAND_GROUP))})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        for point in entry_points(group=COMMAND_GROUP, name=cmd_name):
+            return point.load()
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = nearest(name, self.list_commands(ctx))
+            ctx.fail(f"no such command '{name}'" + (f"; did you mean '{near}'?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="carryover")
+def command() -> None:
+    """Continuous training: a preempted step goes on, new data extends a model, a backbone starts the next task.
+
+    Exit codes: 0 done, 2 wrong input, 3 no progress, 75 run me again, 76 superseded, 1 anything else.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and exit with the code that the design names."""
+    try:
+        # Errors of ours are shown here, one line each; click shows its own (wrong flags) and exits with 2 as well.
+        command.main(args=arguments, prog_name="carryover", standalone_mode=False)
+    except CarryoverError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; Python must not try to flush to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

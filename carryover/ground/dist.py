@@ -1,0 +1,76 @@
+"""Owns the ranks: the only importer of torch.distributed. One process without a launcher is a world of one."""
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+
+
+def world() -> int:
+    """Return the number of ranks."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Return this process's rank, 0 in a world of one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Return this process's rank on its node."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def start(device: torch.device, *, timeout_seconds: float = 600.0) -> None:
+    """Join the other ranks: NCCL on GPUs, gloo on CPUs. Collective; nothing to do in a world of one."""
+    if world() > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+
+
+def stop() -> None:
+    """Leave the group of ranks."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def wrap(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network under DistributedDataParallel, or itself in a world of one. Collective: rank 0's weights win."""
+    if world() == 1:
+        return network
+    from torch.nn.parallel import DistributedDataParallel
+
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum a tensor over all ranks in place and return it. Collective."""
+    if world() > 1:
+        distributed.all_reduce(values)
+    return values
+
+
+def gather_rows(rows: Tensor) -> list[Tensor]:
+    """Return every rank's [n_r, ...] tensor (n_r may differ), in rank order, on each rank. Collective.
+
+    All ranks must give the same number of dimensions, trailing sizes and dtype.
+    """
+    if world() == 1:
+        return [rows]
+    counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world())]
+    distributed.all_gather(counts, torch.tensor([rows.shape[0]], dtype=torch.long, device=rows.device))
+    most = max(int(count) for count in counts)
+    padded = rows.new_zeros((most, *rows.shape[1:]))
+    padded[: rows.shape[0]] = rows
+    parts = [torch.empty_like(padded) for _ in range(world())]
+    distributed.all_gather(parts, padded)
+    return [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
+
+
+def barrier() -> None:
+    """Wait for all ranks. Collective."""
+    if world() > 1:
+        distributed.barrier()

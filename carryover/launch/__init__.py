@@ -1,0 +1,1 @@
+"""The launch floor: torchrun, signals and exit codes."""

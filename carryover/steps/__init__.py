@@ -1,0 +1,1 @@
+"""The steps floor: flags in, artifacts out."""

@@ -1,0 +1,56 @@
+"""Owns what every step leaves behind: result.json, one small file per output, and where results go by default.
+
+DIR/result.json     everything a step says of itself, plain JSON
+OUTPUTS/<name>      one scalar output a file, as Argo's valueFrom.path wants it
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from carryover.ground import storage
+from carryover.ground.console import say
+
+DEFAULT_STORE = ".carryover"
+
+
+def resolve_store(store: str) -> str:
+    """Return the canonical URI of the store; an empty one is ./.carryover, and is said."""
+    uri = storage.normal(store or DEFAULT_STORE)
+    if not store:
+        say(f"store: {uri} (default; --store URI for another)")
+    return uri
+
+
+def plain(value: Any) -> Any:
+    """Return a value as strict JSON has it: numbers that JSON lacks become null, tuples become lists."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_result(result: Mapping[str, Any], output: str, outputs_dir: str) -> dict[str, Any]:
+    """Write result.json to `output` and one file per scalar to `outputs_dir` (either may be ""), and return the result."""
+    result = plain(result)
+    if output:
+        storage.open_store(output).write("result.json", json.dumps(result, indent=2).encode() + b"\n")
+    if outputs_dir:
+        folder = Path(outputs_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in result.items():
+            if value is None or isinstance(value, (str, int, float, bool)):
+                text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+                (folder / name).write_text(text)
+    return result
+
+
+def in_cluster() -> bool:
+    """Tell whether this process runs in a Kubernetes pod."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ

@@ -2,8 +2,8 @@
 
     ceph-mon  (cluster map)  <-  ceph-osd (memstore: objects in RAM)  <-  radosgw (S3 over HTTP)
 
-One monitor, one OSD and one gateway are up in about a second as any user, with their files under one short folder. Ceph is
-preferred because it is a server that people run, with its own idea of conditional writes, listings and errors.
+One monitor, one OSD and one gateway are up in about a second as any user, with their files under one short folder.
+Ceph is preferred because people run it, with its own idea of conditional writes, listings and errors.
 """
 
 import ctypes

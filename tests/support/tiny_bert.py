@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-COMMON = """the a an and or not is was are be it this that i you we they of to in on for with at by from as but so very too
- good great best love nice excellent wonderful happy perfect bad worst poor terrible awful hate waste boring slow broken
+COMMON = """the a an and or not is was are be it this that i you we they of to in on for with at by from as but so
+ very too good great best love nice excellent wonderful happy perfect bad worst poor terrible awful
+ hate waste boring slow broken
  movie film food place phone service product quality price time story acting sound battery red green blue one two three
 """.split()
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()/$%&*+=#@"
@@ -11,7 +12,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def save_tiny_bert(folder: Path) -> Path:
-    """Writes config, seeded random weights (2 layers of 32, about 20,000 numbers) and a WordPiece tokenizer into `folder`.
+    """Writes config, seeded random weights (2 layers of width 32) and a WordPiece tokenizer into `folder`.
 
     Common words have a piece of their own, all others are spelt, so that no English text is unknown.
     """

@@ -1,0 +1,59 @@
+"""Owns the recipe section `data`: how columns become numbers, under the names that AutoMM users know."""
+
+from dataclasses import dataclass, field
+
+from carryover.ground.config import check, key
+
+LABEL_SCALINGS = ("standardscaler", "minmaxscaler")
+
+
+@dataclass(frozen=True)
+class NumericalConfig:
+    """Recipe section `data.numerical`: scaling of numerical columns, with the train split's statistics."""
+
+    scaler_with_mean: bool = key(True, help="subtract the train split's mean from each numerical column")
+    scaler_with_std: bool = key(True, help="divide each numerical column by the train split's standard deviation")
+
+
+@dataclass(frozen=True)
+class CategoricalConfig:
+    """Recipe section `data.categorical`: which categories get an id of their own; the others share one."""
+
+    minimum_cat_count: int = key(100, help="rows of the train split that a category needs", allowed="1 or more")
+    maximum_num_cat: int = key(20, help="most frequent categories kept in each column", allowed="1 or more")
+
+    def __post_init__(self) -> None:
+        check(self.minimum_cat_count >= 1, "minimum_cat_count", self.minimum_cat_count, "1 or more")
+        check(self.maximum_num_cat >= 1, "maximum_num_cat", self.maximum_num_cat, "1 or more")
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Recipe section `data.label`: scaling of a numerical label (regression); predictions are scaled back."""
+
+    numerical_preprocessing: str | None = key(
+        "standardscaler", help="scaling of a regression label", allowed="standardscaler, minmaxscaler, None"
+    )
+
+    def __post_init__(self) -> None:
+        value = self.numerical_preprocessing
+        if value is not None and value.lower() == "none":
+            # YAML spells it null, AutoMM's users write None.
+            object.__setattr__(self, "numerical_preprocessing", value := None)
+        allowed = f"one of {', '.join(LABEL_SCALINGS)}, None"
+        check(value is None or value in LABEL_SCALINGS, "numerical_preprocessing", value, allowed)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Recipe section `data`."""
+
+    numerical: NumericalConfig = field(default_factory=NumericalConfig)
+    categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    pos_label: bool | int | float | str | None = key(
+        None, help="the positive class of a binary problem; the second of the sorted classes where not given"
+    )
+    record_samples: bool = key(
+        False, help="keep, with each commit, which rows were seen; for counting that each came once", identity=False
+    )

@@ -1,0 +1,106 @@
+"""Owns what is known of a dataset's columns: names, types, statistics, the label and its classes.
+
+    type         stored as (Arrow)                 statistics, of the train split
+    numerical    int64 or double                   missing, count, mean, std (population), min, max; of finite values
+    categorical  string; the label in its own type missing, counts {text: rows}, most frequent first, distinct, exact
+    text         string                            missing, mean_words, max_chars
+    image_path   string, as the source has it      missing, folders (where relative paths were found)
+    image_bytes  binary                            missing
+    null         not stored                        none: all values missing, one value only, or not wanted
+
+`counts` holds at most `COUNTS_KEPT` values. `exact` is false where a column had more distinct values than were kept in
+memory (see tally.py): its counts are then lower bounds and `distinct` is null.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from carryover.ground.config import nearest
+from carryover.ground.errors import WrongInput
+
+COLUMN_TYPES = ("categorical", "numerical", "text", "image_path", "image_bytes", "null")
+PROBLEM_TYPES = ("binary", "multiclass", "regression")
+COUNTS_KEPT = 10_000
+
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, its type (one of `COLUMN_TYPES`), how Arrow stores it, and statistics as JSON has them."""
+
+    name: str
+    type: str
+    arrow: str
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "type": self.type, "arrow": self.arrow, "statistics": dict(self.statistics)}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All columns of a dataset, the label among them, in the order of the source's first file.
+
+    Attributes:
+        problem_type: one of `PROBLEM_TYPES`.
+        classes: the label's values in the train split, sorted; None for regression.
+    """
+
+    label: str
+    problem_type: str
+    classes: tuple[Scalar, ...] | None
+    columns: tuple[Column, ...]
+
+    @property
+    def label_column(self) -> Column:
+        return self.column(self.label)
+
+    def column(self, name: str) -> Column:
+        """Return the column of that name.
+
+        Raises:
+            WrongInput: when there is none.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise WrongInput(missing_column(name, [column.name for column in self.columns]))
+
+    def features(self, type: str = "") -> tuple[Column, ...]:
+        """Return the columns a model may read, all or those of one type; never the label, never unused ones."""
+        return tuple(
+            column
+            for column in self.columns
+            if column.name != self.label and column.type != "null" and type in ("", column.type)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "problem_type": self.problem_type,
+            "classes": None if self.classes is None else list(self.classes),
+            "columns": [column.to_json() for column in self.columns],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Schema":
+        classes = value["classes"]
+        return cls(
+            label=value["label"],
+            problem_type=value["problem_type"],
+            classes=None if classes is None else tuple(classes),
+            columns=tuple(
+                Column(entry["name"], entry["type"], entry["arrow"], entry["statistics"]) for entry in value["columns"]
+            ),
+        )
+
+
+def missing_column(name: str, names: list[str]) -> str:
+    """Return the words for a column that is not there: the nearest name, else the first few."""
+    near = nearest(name, names) or next((known for known in names if known.lower() == name.lower()), "")
+    if near:
+        return f"there is no column '{name}'; did you mean '{near}'?"
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"there is no column '{name}'; there are: {shown or 'none'}"

@@ -1,4 +1,4 @@
-"""Facts about the repository itself that would otherwise drift: the lock, the README's tree, the words of the Makefile."""
+"""Facts about the repository itself that would otherwise drift: the lock, the README's tree, the Makefile's verbs."""
 
 import re
 import subprocess
@@ -69,14 +69,15 @@ def test_no_tracked_file_names_a_package_index(words: str) -> None:
 
 
 def _readme_tree() -> set[str]:
-    """Paths of the README's tree: one a line, folders end with a slash, two blanks a level."""
+    """Paths of the README's tree: one a line with a description, folders end with a slash, two blanks a level."""
     block = re.search(r"## Files\n+```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block, "README.md has no '## Files' tree"
     paths: set[str] = set()
     parents: list[str] = []
     for line in block[1].splitlines():
-        indent, name = re.fullmatch(r"( *)(\S+)\s{2,}\S.*", line).groups()  # pyright: ignore[reportOptionalMemberAccess]  (a line without a description fails here)
-        parents[len(indent) // 2 :] = [name]
+        entry = re.fullmatch(r"( *)(\S+)\s{2,}\S.*", line)
+        assert entry, f"neither a name nor a description: {line}"
+        parents[len(entry[1]) // 2 :] = [entry[2]]
         paths.add("".join(parents))
     return paths
 
@@ -91,6 +92,8 @@ def test_readme_lists_every_top_level_entry_and_every_part_of_the_runtime() -> N
 
 def test_readme_and_makefile_agree_on_the_verbs() -> None:
     verbs = set(re.findall(r"^\.PHONY: help (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split())
-    named = set(re.findall(r"make ([a-z][a-z-]+)", "\n".join((ROOT / n).read_text() for n in ("README.md", "CONTRIBUTING.md"))))
+    pages = "\n".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+    named = set(re.findall(r"^make ([a-z][a-z-]+)|`make ([a-z][a-z-]+)", pages, re.MULTILINE))
+    named = {word for pair in named for word in pair if word}
     assert {"setup", "demo", "test", "test-slow", "lint", "bench"} <= verbs
     assert named <= verbs

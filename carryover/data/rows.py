@@ -1,0 +1,138 @@
+"""Owns random access to the rows of one split: verified shards become one Arrow file, which is mapped into memory.
+
+    shards in the store --size and blake3 checked--> one row group at a time --> <scratch>/<digest>-<split>.arrow --> take
+
+The file appears under its name only when whole, so a later attempt on the same disk takes it as it is.
+"""
+
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from carryover.data.manifest import SPLITS, DatasetCard, Shard
+from carryover.data.schema import Schema
+from carryover.ground import storage
+from carryover.ground.digests import Hasher, short
+from carryover.ground.errors import WrongInput
+
+ARROW_TYPES = {
+    "bool": pa.bool_(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.binary(),
+}
+_CHUNK = 8 << 20
+
+
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Return how the stored columns (all but the unused ones) look in Arrow, in order."""
+    stored = [column for column in schema.columns if column.type != "null"]
+    return pa.schema([pa.field(column.name, ARROW_TYPES[column.arrow]) for column in stored])
+
+
+def file_digest(path: Path) -> str:
+    """Return the blake3 of a file's bytes, read in pieces so that memory stays flat."""
+    hasher = Hasher()
+    with open(path, "rb") as file:
+        while piece := file.read(_CHUNK):
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def materialise(card: DatasetCard, split: str, scratch: Path) -> Path:
+    """Write one split as an Arrow IPC file into `scratch`, one row group in memory at a time.
+
+    Args:
+        card: as `load_card` gives it, so that its location is known.
+        split: "train", "validation" or "test".
+
+    Raises:
+        WrongInput: a shard whose bytes are not those that were written, or an unknown split.
+    """
+    if split not in card.splits:
+        raise WrongInput(f"there is no split '{split}'; there are {', '.join(SPLITS)}")
+    target = scratch / f"{short(card.digest)}-{split}.arrow"
+    if target.exists():
+        return target
+    scratch.mkdir(parents=True, exist_ok=True)
+    partial = scratch / f"{target.name}.{uuid.uuid4().hex}"
+    schema = arrow_schema(card.schema)
+    try:
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for shard in card.splits[split].shards:
+                _copy_shard(card, shard, writer, partial.with_suffix(".parquet"))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _copy_shard(card: DatasetCard, shard: Shard, writer: pa.RecordBatchFileWriter, temporary: Path) -> None:
+    store = storage.open_store(card.location or card.at)
+    path = store.local / shard.file if store.local else temporary
+    try:
+        if not store.local:
+            store.download(shard.file, path)
+        if path.stat().st_size != shard.size or file_digest(path) != shard.blake3:
+            raise WrongInput(
+                f"{store.at(shard.file)}: damaged, its bytes are not those that prepare-data wrote; "
+                f"delete {store.at('dataset.json')} and run prepare-data again"
+            )
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                writer.write_table(file.read_row_group(group, use_threads=False).combine_chunks())
+    except FileNotFoundError:
+        raise WrongInput(f"{store.at(shard.file)}: missing; run prepare-data again") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Rows:
+    """One split, mapped from disk: any rows in any order, with memory for the rows taken only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        batches = (self._reader.get_batch(index) for index in range(self._reader.num_record_batches))
+        self._ends = np.cumsum([batch.num_rows for batch in batches], dtype=np.int64)
+
+    @classmethod
+    def open(cls, path: Path) -> "Rows":
+        """Map a file that `materialise` wrote."""
+        return cls(Path(path))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._reader.schema
+
+    def take(self, indices: np.ndarray) -> pa.Table:
+        """Return the rows at `indices` (int64[k], each in [0, len)), in that order, every column in one chunk.
+
+        Raises:
+            IndexError: an index outside the split.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        if not len(indices):
+            return self.schema.empty_table()
+        if indices.min() < 0 or indices.max() >= len(self):
+            raise IndexError(f"rows {indices.min()} to {indices.max()} asked of a split of {len(self)}")
+        # Arrow's own take over many chunks would first join them all in memory, so each batch is asked for its rows.
+        order = np.argsort(indices, kind="stable")
+        wanted = indices[order]
+        owners = np.searchsorted(self._ends, wanted, side="right")
+        parts = []
+        for owner in np.unique(owners):
+            start = int(self._ends[owner - 1]) if owner else 0
+            local = pa.array(wanted[owners == owner] - start)
+            parts.append(self._reader.get_batch(int(owner)).take(local))
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        return pa.Table.from_batches(parts).combine_chunks().take(pa.array(back))

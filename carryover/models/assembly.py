@@ -1,0 +1,272 @@
+"""Owns what a model is made of: the recipe section `model`, the choice from the columns, and putting it together.
+
+    model.names, schema --choose--> Assembly --build_preprocessing--> Preprocessing --build_network--> Network
+                                    (no torch)  (tokenizers)  arrays "<branch>/<feature>"     Outputs(logits, auxiliary)
+
+An instance name is a family's name or starts with one ("hf_text_2"); it names the recipe section, the arrays, the files
+of the Model and the parameters, so it never changes once a model exists.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from carryover.data.config import DataConfig
+from carryover.data.schema import Schema
+from carryover.ground import config as configs
+from carryover.ground.config import key
+from carryover.ground.errors import WrongInput
+from carryover.models.family import Preprocessor, fuses
+from carryover.models.registry import DEFAULT_NAMES, FAMILIES
+
+if TYPE_CHECKING:
+    from carryover.models.layers import Network
+
+PREPROCESSORS, TOKENIZER = "preprocessors/", "tokenizer/"
+
+
+def family_of(instance: str) -> str:
+    """Return the family whose name an instance's name is or starts with; the longest one where several fit.
+
+    Raises:
+        WrongInput: when there is none.
+    """
+    known = FAMILIES.names()
+    fitting = [name for name in known if instance == name or instance.startswith(f"{name}_")]
+    if not fitting or not instance.isidentifier():
+        near = configs.nearest(instance, known)
+        meant = f"; did you mean '{near}'?" if near else ""
+        raise WrongInput(
+            f"model.names: '{instance}' is no model family and starts with none (as 'hf_text_2' does){meant} "
+            f"Known: {', '.join(known)}"
+        )
+    return max(fitting, key=len)
+
+
+@cache
+def config_class(instances: tuple[str, ...] = ()) -> type:
+    """Return the dataclass of the recipe section `model`: `names`, and one section a family and a custom instance."""
+    sections = dict.fromkeys([*FAMILIES.names(), *instances])
+    fields: list[Any] = [
+        (
+            "names",
+            tuple[str, ...],
+            key(
+                (),
+                help="families or instances to use; empty: chosen from the columns",
+                allowed=", ".join(FAMILIES.names()),
+            ),
+        )
+    ]
+    for name in sections:
+        kind = FAMILIES.load(family_of(name)).Config
+        fields.append((name, kind, dataclasses.field(default_factory=kind)))
+    made = dataclasses.make_dataclass("ModelConfig", fields, frozen=True)
+    made.__module__ = __name__
+    return made
+
+
+def instances_in(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the custom instance names that a raw `model` section uses, in `names` or as sections.
+
+    A section whose name starts with no family is left to `config.build`, which names the nearest known key.
+    """
+    named = values.get("names") or ()
+    if not isinstance(named, (list, tuple)):
+        named = ()
+    found = [*map(str, named), *(str(section) for section in values if isinstance(values[section], Mapping))]
+    known = FAMILIES.names()
+    custom = [name for name in found if name not in known and any(name.startswith(f"{family}_") for family in known)]
+    return tuple(sorted({name for name in custom if name.isidentifier()}))
+
+
+def build_config(values: Mapping[str, Any], *, path: str = "model") -> Any:
+    """Return the `model` section's config object from nested plain values; raises WrongInput."""
+    config = configs.build(config_class(instances_in(values)), values, path=path)
+    for section in instances_in(values):
+        if section not in config.names:
+            raise WrongInput(f"{path}.{section}: this section is not used; {path}.names must hold '{section}'")
+    return config
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One instance of a family: its config, and the names of the columns it reads."""
+
+    name: str
+    family: str
+    config: Any
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What a model is made of.
+
+    Attributes:
+        branches: at least one, in the order of `model.names`.
+        fusion: joins the branches (columns is then ()); None for a single branch.
+        unused: feature columns that no branch reads.
+    """
+
+    branches: tuple[Branch, ...]
+    fusion: Branch | None
+    unused: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON; `assembly_from_json` gives it back."""
+
+        def plain(part: Branch) -> dict[str, Any]:
+            flat = configs.flatten(part.config)
+            return {"name": part.name, "family": part.family, "config": flat, "columns": list(part.columns)}
+
+        fusion = None if self.fusion is None else plain(self.fusion)
+        return {"branches": [plain(part) for part in self.branches], "fusion": fusion, "unused": list(self.unused)}
+
+
+def assembly_from_json(value: Mapping[str, Any]) -> Assembly:
+    """Return the Assembly that `to_json` described; raises WrongInput for a family that is not installed."""
+
+    def branch(part: Mapping[str, Any]) -> Branch:
+        kind = FAMILIES.load(part["family"]).Config
+        config = configs.build(kind, configs.nest(part["config"]), path=f"model.{part['name']}")
+        return Branch(part["name"], part["family"], config, tuple(part["columns"]))
+
+    fusion = None if value["fusion"] is None else branch(value["fusion"])
+    return Assembly(tuple(branch(part) for part in value["branches"]), fusion, tuple(value["unused"]))
+
+
+def choose(model: Any, schema: Schema) -> Assembly:
+    """Return what `model.names`, or where it is empty the columns, ask for. Torch-free; named folders are looked at.
+
+    Raises:
+        WrongInput: for an unknown name, a named family without a column to read, no column that any family reads,
+            or several branches without a fusion.
+    """
+    names = model.names or DEFAULT_NAMES
+    if len(set(names)) != len(names):
+        raise WrongInput(f"model.names: {', '.join(names)}: a name stands twice; call one e.g. '{names[0]}_2'")
+    branches: list[Branch] = []
+    fusions: list[Branch] = []
+    for name in names:
+        family, config = FAMILIES.load(family_of(name)), getattr(model, name)
+        if fuses(family):
+            fusions.append(Branch(name, family.name, config, ()))
+            continue
+        read = tuple(column.name for column in family.reads(schema, config))
+        if read:
+            branches.append(Branch(name, family.name, config, read))
+        elif model.names:
+            raise WrongInput(f"model.names: '{name}' has nothing to read; the columns are {_kinds(schema)}")
+    fusion = _fusion(branches, fusions, schema, named=bool(model.names))
+    for branch in branches:
+        FAMILIES.load(branch.family).check(branch.config)
+    used = {name for branch in branches for name in branch.columns}
+    return Assembly(tuple(branches), fusion, tuple(c.name for c in schema.features() if c.name not in used))
+
+
+def _fusion(branches: Sequence[Branch], fusions: Sequence[Branch], schema: Schema, *, named: bool) -> Branch | None:
+    if not branches:
+        raise WrongInput(f"no column that a model family here reads; the columns are {_kinds(schema)}")
+    if len(fusions) > 1:
+        raise WrongInput(f"model.names: one fusion is enough, not {', '.join(fusion.name for fusion in fusions)}")
+    if len(branches) == 1:
+        if named and fusions:
+            raise WrongInput(f"model.names: '{fusions[0].name}' has only '{branches[0].name}' to join; leave it out")
+        return None
+    if not fusions:
+        joined = ", ".join(branch.name for branch in branches)
+        raise WrongInput(f"model.names: {joined} are several branches and nothing joins them; add 'fusion_mlp'")
+    return fusions[0]
+
+
+def _kinds(schema: Schema) -> str:
+    return ", ".join(f"{column.name} ({column.type})" for column in schema.features()) or "none"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """All branches' preprocessors as one call: rows -> arrays named "<branch>/<feature>"."""
+
+    branches: Mapping[str, Preprocessor]
+
+    def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the batch's arrays, each with one entry a row; see `family.Preprocessor`."""
+        return {
+            f"{branch}/{feature}": array
+            for branch, preprocess in self.branches.items()
+            for feature, array in preprocess(rows, training=training, keys=keys).items()
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files that go into the Model: preprocessors/<branch>/… and tokenizer/<branch>/…"""
+        return {
+            _place(branch, name): data
+            for branch, preprocess in self.branches.items()
+            for name, data in preprocess.files().items()
+        }
+
+
+def _place(branch: str, name: str) -> str:
+    if name.startswith(TOKENIZER):
+        return f"{TOKENIZER}{branch}/{name.removeprefix(TOKENIZER)}"
+    return f"{PREPROCESSORS}{branch}/{name}"
+
+
+def build_preprocessing(assembly: Assembly, schema: Schema, data: DataConfig) -> Preprocessing:
+    """Fit every branch's preprocessor from the schema's statistics; the same arguments give the same files."""
+    return Preprocessing(
+        {
+            branch.name: FAMILIES.load(branch.family).preprocessor(branch.config, schema, data)
+            for branch in assembly.branches
+        }
+    )
+
+
+def restore_preprocessing(assembly: Assembly, files: Mapping[str, bytes]) -> Preprocessing:
+    """Return the preprocessing that wrote `files` (named as by `Preprocessing.files`); no folder or hub is read."""
+    return Preprocessing(
+        {
+            branch.name: FAMILIES.load(branch.family).restore(branch.config, _own_files(branch.name, files))
+            for branch in assembly.branches
+        }
+    )
+
+
+def _own_files(branch: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for folder, prefix in ((PREPROCESSORS, ""), (TOKENIZER, TOKENIZER)):
+        start = f"{folder}{branch}/"
+        found |= {prefix + name.removeprefix(start): data for name, data in files.items() if name.startswith(start)}
+    return found
+
+
+def build_network(
+    assembly: Assembly, preprocessing: Preprocessing, num_outputs: int, *, pretrained: bool = True
+) -> "Network":
+    """Return the float32 network on the CPU; new layers take torch's global random numbers.
+
+    Args:
+        pretrained: False when weights will be loaded right after: then no checkpoint is read.
+    """
+    from carryover.models.layers import Network
+
+    fusion = assembly.fusion
+    weight = FAMILIES.load(fusion.family).auxiliary_weight(fusion.config) if fusion else 0.0
+    own = num_outputs if fusion is None or weight else None
+    branches = {
+        branch.name: FAMILIES.load(branch.family).network(
+            branch.config, preprocessing.branches[branch.name], num_outputs=own, pretrained=pretrained
+        )
+        for branch in assembly.branches
+    }
+    if fusion is None:
+        return Network(branches, None, weight=0.0)
+    widths = [module.out_features for module in branches.values()]
+    joined = FAMILIES.load(fusion.family).network(fusion.config, widths, num_outputs=num_outputs)
+    return Network(branches, (fusion.name, joined), weight=weight)

@@ -1,0 +1,109 @@
+"""Owns what a model family is: the two protocols that a new family's one file satisfies.
+
+    schema, config --reads--> columns --preprocessor--> arrays of a batch --network--> features [B, F], logits [B, C]
+
+A family's module must import without torch or transformers: the command line chooses a model before it starts any rank.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from carryover.data.config import DataConfig
+from carryover.data.schema import Column, Schema
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What one branch gives: features [B, F], and logits [B, C] where it has a head of its own."""
+
+    features: "Tensor"
+    logits: "Tensor | None"
+
+
+class Outputs(NamedTuple):
+    """What a whole network gives: logits [B, C], and (weight, logits [B, C]) of each branch's auxiliary head."""
+
+    logits: "Tensor"
+    auxiliary: "tuple[tuple[float, Tensor], ...]" = ()
+
+
+class Preprocessor(Protocol):
+    """Turns rows into the arrays one branch reads; fitted once, then carried in the Model as text files.
+
+    It goes to loader processes, so it must survive being sent to another process.
+    """
+
+    def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
+        """Return feature name -> array whose first dimension is the number of rows.
+
+        Args:
+            rows: the batch, with at least the branch's columns; their Arrow types may differ from those of the fit.
+            training: whether random augmentation is wanted.
+            keys: uint64[B], one a row; all randomness comes from them and from nothing else.
+        """
+        ...
+
+    def files(self) -> dict[str, bytes]:
+        """Return relative name -> JSON or text: enough for `Family.restore`. The tokenizer's stand below tokenizer/."""
+        ...
+
+
+class Family(Protocol):
+    """One kind of branch. `Config` is a frozen dataclass, the recipe section `model.<name>`."""
+
+    name: str
+    Config: type
+
+    def check(self, config: Any) -> None:
+        """Raise WrongInput for what a config names and cannot be opened, as far as can be told without torch."""
+        ...
+
+    def reads(self, schema: Schema, config: Any) -> tuple[Column, ...]:
+        """Return the columns this family would read; () means that it has nothing to do here."""
+        ...
+
+    def preprocessor(self, config: Any, schema: Schema, data: DataConfig) -> Preprocessor:
+        """Fit from the schema's statistics only: there is no pass over the data."""
+        ...
+
+    def restore(self, config: Any, files: Mapping[str, bytes]) -> Preprocessor:
+        """Return the preprocessor that wrote `files`; nothing else is read, no folder and no hub."""
+        ...
+
+    def network(self, config: Any, preprocessor: Any, *, num_outputs: int | None, pretrained: bool) -> "nn.Module":
+        """Return a module with `out_features: int` and `forward(dict of name -> Tensor) -> Output`.
+
+        Each of its trainable parameters gets a gradient at every step (DistributedDataParallel relies on it).
+
+        Args:
+            num_outputs: width of its own head; None for no head (logits are then None).
+            pretrained: False when weights will be loaded right after: none are fetched, nothing but the preprocessor
+                is needed.
+        """
+        ...
+
+
+class Fusion(Protocol):
+    """One way to join several branches. `Config` is a frozen dataclass with `weight`, the recipe section."""
+
+    name: str
+    Config: type
+    fuses: bool
+
+    def auxiliary_weight(self, config: Any) -> float:
+        """Return how much each branch's own loss counts beside the fused one; 0 means that branches have no heads."""
+        ...
+
+    def network(self, config: Any, widths: Sequence[int], *, num_outputs: int) -> "nn.Module":
+        """Return a module whose forward maps a list of [B, width] features to Output."""
+        ...
+
+
+def fuses(family: Any) -> bool:
+    """Tell whether a registered family joins branches instead of reading columns."""
+    return bool(getattr(family, "fuses", False))

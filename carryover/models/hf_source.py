@@ -1,0 +1,178 @@
+"""Owns how an encoder and its tokenizer are found and opened: a local folder or a hub name, through transformers.
+
+Everything here that needs transformers imports it when called; `check_source` needs nothing.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carryover.ground.errors import WrongInput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+# These count positions from behind the padding id, so their tables hold that many rows less than they say.
+SHIFTED_POSITIONS = frozenset(
+    "camembert data2vec-text ibert longformer mpnet roberta".split()
+    + "roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod".split()
+)
+KEY = "model.hf_text.checkpoint_name"
+
+
+def is_folder(name: str) -> bool:
+    """Tell whether a checkpoint name means a folder on this machine: it is one, or it is spelled as a path."""
+    return os.path.isdir(os.path.expanduser(name)) or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def check_source(name: str, *, pretrained: bool) -> None:
+    """Check without torch that a checkpoint can be opened, as far as a look at the files tells.
+
+    Raises:
+        WrongInput: for a folder that is not there or lacks a file; for a hub name that is not in the cache while
+            HF_HUB_OFFLINE forbids to fetch it.
+    """
+    if not is_folder(name):
+        _check_hub_name(name)
+        return
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise WrongInput(f"{KEY}: there is no folder {name}; give a folder that transformers wrote, or a hub name")
+    if not (folder / "config.json").is_file():
+        raise WrongInput(f"{KEY}: {name} has no config.json; give a folder that transformers wrote")
+    try:
+        kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    except ValueError as error:
+        raise WrongInput(f"{KEY}: {name}/config.json is not JSON: {error}") from error
+    if not kind:
+        raise WrongInput(f"{KEY}: {name}/config.json names no model_type, so transformers cannot open it")
+    if not any((folder / file).is_file() for file in TOKENIZERS):
+        raise WrongInput(f"{KEY}: {name} has no tokenizer ({', '.join(TOKENIZERS[:3])}...)")
+    if pretrained and not any((folder / file).is_file() for file in WEIGHTS):
+        raise WrongInput(
+            f"{KEY}: {name} has no weights ({', '.join(WEIGHTS)}); for random ones set model.hf_text.pretrained: false"
+        )
+
+
+def _check_hub_name(name: str) -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        raise WrongInput(f"{KEY}: '{name}' is not in the hub's cache and HF_HUB_OFFLINE is set; give a local folder")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' reports and progress bars inside the block, and put both back after it."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _opening(what: str, name: str) -> Iterator[None]:
+    """Turn what transformers says about a checkpoint it cannot open into one line."""
+    try:
+        with quiet():
+            yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, WrongInput):
+            raise
+        line = " ".join(str(error).split())
+        raise WrongInput(f"{KEY}: the {what} of '{name}' cannot be opened: {line[:300]}") from error
+
+
+def open_config(name: str) -> dict[str, Any]:
+    """Return the encoder's config as a plain mapping that says nothing of where it came from."""
+    from transformers import AutoConfig
+
+    with _opening("config", name):
+        config = AutoConfig.from_pretrained(os.path.expanduser(name))
+    plain = json.loads(config.to_json_string(use_diff=False))
+    for place in ("_name_or_path", "transformers_version"):
+        plain.pop(place, None)
+    # A layer that is skipped at random gets no gradient in that step, which DistributedDataParallel cannot have.
+    plain.update({drop: 0.0 for drop in ("layerdrop", "encoder_layerdrop") if plain.get(drop)})
+    return plain
+
+
+def open_tokenizer(name: str) -> tuple[Any, dict[str, bytes]]:
+    """Return the fast tokenizer and its files (below tokenizer/) as transformers writes them."""
+    from transformers import AutoTokenizer
+
+    with _opening("tokenizer", name):
+        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(name))
+    if not tokenizer.is_fast:
+        raise WrongInput(f"{KEY}: '{name}' has no fast tokenizer (tokenizer.json); only those are supported")
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        tokenizer.save_pretrained(folder)
+        found = sorted(path for path in Path(folder).iterdir() if path.suffix in (".json", ".txt", ".jinja"))
+        return tokenizer, {f"tokenizer/{path.name}": path.read_bytes() for path in found}
+
+
+def position_limit(config: Mapping[str, Any], tokenizer_limit: int) -> int | None:
+    """Return the most tokens the encoder takes; None when neither config nor tokenizer has a bound."""
+    rows = config.get("max_position_embeddings") or 0
+    if config.get("model_type") in SHIFTED_POSITIONS:
+        rows -= (config.get("pad_token_id") or 0) + 1
+    # Tokenizers without a limit say 1e30.
+    limits = [limit for limit in (rows, tokenizer_limit) if 0 < limit < 1_000_000]
+    return min(limits, default=None)
+
+
+def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
+    """Return the encoder in float32: the encoder half of an encoder-decoder model, without an unused pooler.
+
+    Args:
+        config: what `open_config` gave.
+        source: folder or hub name of the weights; None for random ones.
+
+    Raises:
+        WrongInput: when weights cannot be opened, or lack a part of the encoder.
+    """
+    import torch
+    from transformers import AutoModel
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    with _opening("weights" if source else "config", source or str(config.get("model_type"))):
+        parsed = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+        if source is None:
+            model, missing = AutoModel.from_config(parsed, dtype=torch.float32), []
+        else:
+            model, report = AutoModel.from_pretrained(
+                os.path.expanduser(source), config=parsed, dtype=torch.float32, output_loading_info=True
+            )
+            missing = list(report["missing_keys"])
+    names = {id(part): name for name, part in model.named_parameters(remove_duplicate=False)}
+    encoder = model.get_encoder() if parsed.is_encoder_decoder or hasattr(model, "decoder") else model
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    lacking = sorted(set(missing) & {names[id(part)] for part in encoder.parameters()})
+    if lacking:
+        raise WrongInput(
+            f"{KEY}: the weights of '{source}' lack {len(lacking)} tensors of the encoder, e.g. {lacking[0]}"
+        )
+    return encoder

@@ -1,0 +1,116 @@
+"""Owns the family `hf_text`: text columns through any transformers encoder, by hub name or folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from carryover.data.config import DataConfig
+from carryover.data.schema import Column, Schema
+from carryover.ground.config import check, key
+from carryover.ground.errors import WrongInput
+from carryover.models import hf_source, text_ids
+from carryover.models.text_ids import Layout, TextPreprocessor
+
+if TYPE_CHECKING:
+    from carryover.models.layers import TextEncoder
+
+POOLING = ("cls", "mean")
+# Encoders with relative positions and tokenizers without a limit take any length; no text needs more than memory has.
+UNBOUNDED = 512
+
+
+@dataclass(frozen=True)
+class HFTextConfig:
+    """Recipe section `model.hf_text`."""
+
+    checkpoint_name: str = key(
+        "google/electra-base-discriminator",
+        help="encoder and tokenizer: a hub name, or a folder that transformers wrote",
+    )
+    pretrained: bool = key(True, help="start from the checkpoint's weights; false for its shape with random weights")
+    pooling_mode: str = key(
+        "cls", help="a row's features: the first token's, or the mean over all", allowed="cls, mean"
+    )
+    max_text_len: int = key(512, help="most tokens a row; 0 or less for the encoder's own limit, which always holds")
+    insert_sep: bool = key(True, help="put a separator behind every column instead of one behind the last")
+    text_segment_num: int = key(
+        2, help="segment ids that the columns take in turn; bounded by the encoder's own number"
+    )
+
+    def __post_init__(self) -> None:
+        check(bool(self.checkpoint_name), "checkpoint_name", self.checkpoint_name, "a hub name or a folder")
+        check(self.pooling_mode in POOLING, "pooling_mode", self.pooling_mode, f"one of {', '.join(POOLING)}")
+        check(self.text_segment_num > 0, "text_segment_num", self.text_segment_num, "a positive number")
+
+
+class HFTextFamily:
+    """The family; see the module."""
+
+    name = "hf_text"
+    Config = HFTextConfig
+
+    def check(self, config: HFTextConfig) -> None:
+        hf_source.check_source(config.checkpoint_name, pretrained=config.pretrained)
+
+    def reads(self, schema: Schema, config: HFTextConfig) -> tuple[Column, ...]:
+        return tuple(schema.features("text"))
+
+    def preprocessor(self, config: HFTextConfig, schema: Schema, data: DataConfig) -> TextPreprocessor:
+        encoder = hf_source.open_config(config.checkpoint_name)
+        tokenizer, files = hf_source.open_tokenizer(config.checkpoint_name)
+        names = tuple(column.name for column in self.reads(schema, config))
+        return TextPreprocessor(_layout(config, names, encoder, tokenizer), encoder, files)
+
+    def restore(self, config: HFTextConfig, files: Mapping[str, bytes]) -> TextPreprocessor:
+        return text_ids.restore(files)
+
+    def network(
+        self, config: HFTextConfig, preprocessor: TextPreprocessor, *, num_outputs: int | None, pretrained: bool
+    ) -> "TextEncoder":
+        from carryover.models.layers import TextEncoder
+
+        source = config.checkpoint_name if config.pretrained and pretrained else None
+        encoder = hf_source.build_encoder(preprocessor.encoder, source)
+        return TextEncoder(encoder, preprocessor.layout, pooling=config.pooling_mode, num_outputs=num_outputs)
+
+
+def _layout(config: HFTextConfig, names: tuple[str, ...], encoder: Mapping[str, Any], tokenizer: Any) -> Layout:
+    """Resolve what the recipe asks for against what the tokenizer and the encoder have.
+
+    Raises:
+        WrongInput: when a token that is needed is missing, ids lie outside the encoder's table, or no text would fit.
+    """
+    where = f"{hf_source.KEY}: '{config.checkpoint_name}'"
+    separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    if separator is None or tokenizer.pad_token_id is None:
+        raise WrongInput(f"{where}: its tokenizer has no separator or no padding token, so it is not of a text encoder")
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= encoder["vocab_size"]:
+        raise WrongInput(f"{where}: its tokenizer has ids up to {largest}, its encoder takes {encoder['vocab_size']}")
+    start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    kinds = encoder.get("type_vocab_size") or 0
+    layout = Layout(
+        columns=names,
+        start=start,
+        learned_start=start is None and config.pooling_mode == "cls",
+        separator=separator,
+        padding=tokenizer.pad_token_id,
+        max_length=_max_length(config, hf_source.position_limit(encoder, tokenizer.model_max_length)),
+        insert_sep=config.insert_sep,
+        segments=min(config.text_segment_num, kinds) if kinds > 1 else 0,
+    )
+    if layout.budget < len(names):
+        least = layout.max_length - layout.budget + len(names)
+        raise WrongInput(
+            f"model.hf_text.max_text_len: {layout.max_length} tokens leave no room for {len(names)} text columns and "
+            f"their separators; it must be at least {least}"
+        )
+    return layout
+
+
+def _max_length(config: HFTextConfig, limit: int | None) -> int:
+    asked = config.max_text_len if config.max_text_len > 0 else limit or UNBOUNDED
+    return min(asked, limit or asked)
+
+
+FAMILY = HFTextFamily()

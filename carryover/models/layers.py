@@ -1,0 +1,229 @@
+"""Owns the torch modules of all families, and the network that joins them. This floor's only import of torch."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from carryover.models.family import Output, Outputs
+
+if TYPE_CHECKING:
+    from carryover.models.text_ids import Layout
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+NORMALIZATIONS: Mapping[str, type[nn.Module]] = {"layer_norm": nn.LayerNorm, "none": nn.Identity}
+
+
+def mlp(widths: Sequence[int], *, activation: str, normalization: str, drop_rate: float) -> nn.Sequential:
+    """Return linear layers through `widths`, each followed by normalization, activation and dropout.
+
+    AutoMM normalises before the linear layer; a LayerNorm over one raw number is a constant, so a table with a single
+    numerical column would reach its network as nothing. Here the norm stands behind the layer.
+    """
+    layers: list[nn.Module] = []
+    for narrow, wide in itertools.pairwise(widths):
+        layers += [nn.Linear(narrow, wide), NORMALIZATIONS[normalization](wide), ACTIVATIONS[activation]()]
+        layers += [nn.Dropout(drop_rate)]
+    network = nn.Sequential(*layers)
+    network.apply(init_weights)
+    return network
+
+
+def head(features: int, num_outputs: int | None) -> nn.Linear | None:
+    """Return the linear layer from features to logits, or None where no logits are asked for."""
+    if num_outputs is None:
+        return None
+    layer = nn.Linear(features, num_outputs)
+    init_weights(layer)
+    return layer
+
+
+def init_weights(module: nn.Module) -> None:
+    """Start linear and embedding weights from N(0, 0.02) and biases from 0, as AutoMM does."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, mean=0.0, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+class NumericalMLP(nn.Module):
+    """[B, N] numbers through an MLP; reads the feature "values"."""
+
+    def __init__(self, body: nn.Sequential, out_features: int, num_outputs: int | None) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.mlp = body
+        self.head = head(out_features, num_outputs)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Output:
+        values = features["values"]
+        hidden = self.mlp(values.to(next(self.mlp.parameters()).dtype))
+        return Output(hidden, None if self.head is None else self.head(hidden))
+
+
+class CategoricalMLP(nn.Module):
+    """[B, N] category numbers: an embedding and an MLP a column, then one MLP over all; reads the feature "ids"."""
+
+    def __init__(
+        self,
+        embeddings: Sequence[nn.Embedding],
+        columns: Sequence[nn.Sequential],
+        joined: nn.Sequential,
+        *,
+        out_features: int,
+        num_outputs: int | None,
+    ) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.column_embeddings = nn.ModuleList(embeddings)
+        self.column_mlps = nn.ModuleList(columns)
+        self.aggregator_mlp = joined
+        self.head = head(out_features, num_outputs)
+        self.column_embeddings.apply(init_weights)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Output:
+        ids = features["ids"]
+        columns = zip(self.column_embeddings, self.column_mlps, strict=True)
+        parts = [through(embed(ids[:, index])) for index, (embed, through) in enumerate(columns)]
+        hidden = self.aggregator_mlp(torch.cat(parts, dim=1))
+        return Output(hidden, None if self.head is None else self.head(hidden))
+
+
+class FusionMLP(nn.Module):
+    """Features of all branches, each adapted to one width, concatenated and put through an MLP."""
+
+    def __init__(
+        self, widths: Sequence[int], adapted: int | None, hidden: nn.Sequential, *, out_features: int, num_outputs: int
+    ) -> None:
+        super().__init__()
+        self.out_features = out_features
+        adapters = [nn.Identity() if adapted is None else nn.Linear(width, adapted) for width in widths]
+        self.adapter = nn.ModuleList(adapters)
+        self.adapter.apply(init_weights)
+        self.fusion_mlp = hidden
+        layer = head(out_features, num_outputs)
+        assert layer is not None
+        self.head = layer
+
+    def forward(self, features: Sequence[Tensor]) -> Output:
+        adapted = [adapt(part) for adapt, part in zip(self.adapter, features, strict=True)]
+        hidden = self.fusion_mlp(torch.cat(adapted, dim=1))
+        return Output(hidden, self.head(hidden))
+
+
+class TextEncoder(nn.Module):
+    """A transformers encoder, its pooling and a head; reads "ids", "mask" and, where the encoder has them, "segments".
+
+    `encoder` is used as it is: the states of its last layer, [B, L, F], pooled to [B, F].
+    """
+
+    def __init__(self, encoder: nn.Module, layout: "Layout", *, pooling: str, num_outputs: int | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        self.start: nn.Parameter | None = None
+        if layout.learned_start:
+            # The separator's vector has the scale that this encoder expects.
+            table: Any = self._embeddings()
+            self.start = nn.Parameter(table.weight[layout.separator].detach().clone())
+        features = self._trial(layout)
+        self.out_features = features.shape[-1]
+        # An encoder may carry parts that this use of it never reaches (Longformer's global attention).
+        freeze_unreached(self.encoder, features)
+        self.head = head(self.out_features, num_outputs)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Output:
+        pooled = self._pooled(features["ids"], features["mask"], features.get("segments"))
+        return Output(pooled, None if self.head is None else self.head(pooled))
+
+    def _pooled(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> Tensor:
+        inputs: dict[str, Tensor] = {"input_ids": ids} if self.start is None else {"inputs_embeds": self._started(ids)}
+        if segments is not None:
+            inputs["token_type_ids"] = segments
+        states = self.encoder(attention_mask=mask, **inputs).last_hidden_state
+        if self.pooling == "cls":
+            return states[:, 0]
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+    def _started(self, ids: Tensor) -> Tensor:
+        assert self.start is not None
+        words = self._embeddings()(ids)
+        start = self.start.to(words.dtype).expand(len(ids), 1, -1)
+        return torch.cat([start, words[:, 1:]], dim=1)
+
+    def _embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()  # type: ignore[operator]
+
+    def _trial(self, layout: "Layout") -> Tensor:
+        """Run a short sequence of separators through the encoder: what it reaches and how wide it is, nothing more."""
+        ids = torch.full((2, 4), layout.separator, dtype=torch.long)
+        training = self.encoder.training
+        self.encoder.eval()
+        with torch.enable_grad():
+            states = self._pooled(ids, torch.ones_like(ids), torch.zeros_like(ids) if layout.segments else None)
+        self.encoder.train(training)
+        return states
+
+
+def freeze_unreached(module: nn.Module, output: Tensor) -> None:
+    """Freeze the parameters that `output` does not depend on, found in its autograd graph; no backward pass is run."""
+    reached = set(_leaves(output))
+    for parameter in module.parameters():
+        if id(parameter) not in reached:
+            parameter.requires_grad_(False)
+
+
+def _leaves(output: Tensor) -> Iterator[int]:
+    seen, todo = set(), [output.grad_fn]
+    while todo:
+        node: Any = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield id(node.variable)
+        todo += [parent for parent, _ in node.next_functions]
+
+
+class Network(nn.Module):
+    """All branches and, where there are several, what joins them; parameters are named "<branch>.…" and "<fusion>.…".
+
+    Args:
+        branches: instance name -> module with `out_features` and `forward(features) -> Output`.
+        fusion: (name, module that maps a list of features to Output); None for a single branch, which has a head.
+        weight: weight of each branch's own loss; 0 where branches have no heads.
+    """
+
+    def __init__(
+        self, branches: Mapping[str, nn.Module], fusion: tuple[str, nn.Module] | None, *, weight: float
+    ) -> None:
+        super().__init__()
+        self.branch_names = tuple(branches)
+        self.fusion_name = fusion[0] if fusion else None
+        self.weight = weight
+        for name, module in branches.items():
+            self.add_module(name, module)
+        if fusion:
+            self.add_module(*fusion)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Outputs:
+        outputs: list[Output] = []
+        for name in self.branch_names:
+            start = f"{name}/"
+            features = {key.removeprefix(start): value for key, value in batch.items() if key.startswith(start)}
+            outputs.append(self.get_submodule(name)(features))
+        if self.fusion_name is None:
+            assert outputs[0].logits is not None
+            return Outputs(outputs[0].logits)
+        fused = self.get_submodule(self.fusion_name)([output.features for output in outputs])
+        return Outputs(fused.logits, tuple((self.weight, out.logits) for out in outputs if out.logits is not None))

@@ -1,0 +1,148 @@
+"""Owns how several text columns of a row become one sequence of token ids of bounded length.
+
+    [CLS] column one [SEP] column two [SEP]      insert_sep    (segment 0 0 0 0 1 1 1)
+    [CLS] column one column two [SEP]            otherwise
+
+A row over its budget loses tokens from the end of its longest columns, until all fits (AutoMM's trimming). Ids are put
+together from each column's own ids, so nothing depends on how a tokenizer joins or truncates pairs.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from carryover.ground.digests import canonical
+from carryover.models import columns
+
+TOKENIZER = "tokenizer/tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a sequence is built; all that depends on the tokenizer and the encoder is resolved here.
+
+    Attributes:
+        columns: text columns in reading order.
+        start: id in front; None for a tokenizer without one.
+        learned_start: whether position 0 is kept for a vector that the network learns (no start id, pooling cls);
+            its id is then `padding` and its mask 1.
+        separator, padding: ids.
+        max_length: most ids a row, all of the above included.
+        segments: number of segment ids that the columns take in turn; 0 when the encoder has none.
+    """
+
+    columns: tuple[str, ...]
+    start: int | None
+    learned_start: bool
+    separator: int
+    padding: int
+    max_length: int
+    insert_sep: bool
+    segments: int
+
+    @property
+    def budget(self) -> int:
+        """Return how many ids of text fit."""
+        front = int(self.start is not None or self.learned_start)
+        return self.max_length - front - (len(self.columns) if self.insert_sep else 1)
+
+
+def trim(lengths: Sequence[int], budget: int) -> list[int]:
+    """Return how many items of each list to keep so that their sum is at most `budget`: the longest lose first.
+
+    Lists shorter than the common water line keep all; of those above it, the first ones get what does not divide.
+    """
+    if sum(lengths) <= budget:
+        return list(lengths)
+    kept = [0] * len(lengths)
+    left = budget
+    for place, index in enumerate(sorted(range(len(lengths)), key=lambda index: lengths[index])):
+        kept[index] = min(lengths[index], left // (len(lengths) - place))
+        left -= kept[index]
+    for index, length in enumerate(lengths):
+        if left and kept[index] < length:
+            kept[index] += 1
+            left -= 1
+    return kept
+
+
+@dataclass(frozen=True)
+class TextPreprocessor:
+    """Gives "ids", "mask" and, where the encoder has them, "segments": int64[B, L], L the longest of the batch.
+
+    Attributes:
+        encoder: the encoder's config.json as a mapping.
+        tokenizer_files: relative name -> text, as transformers writes them.
+    """
+
+    layout: Layout
+    encoder: Mapping[str, Any]
+    tokenizer_files: Mapping[str, bytes] = field(repr=False)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self.tokenizer_files[TOKENIZER].decode())
+        # Many published tokenizers carry a truncation and a padding of their own; both are ours to decide.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
+        columns.require(rows, self.layout.columns)
+        texts = [columns.texts(rows, name) for name in self.layout.columns]
+        flat = [text or "" for column in texts for text in column]
+        encoded = self._tokenizer.encode_batch_fast(flat, add_special_tokens=False)
+        count = rows.num_rows
+        built = [
+            self._sequence([encoded[column * count + row].ids for column in range(len(texts))]) for row in range(count)
+        ]
+        return self._padded(built)
+
+    def _sequence(self, parts: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+        layout = self.layout
+        kept = trim([len(part) for part in parts], layout.budget)
+        ids = [layout.padding] if layout.learned_start else [] if layout.start is None else [layout.start]
+        segments = [0] * len(ids)
+        segment = 0
+        for column, (part, length) in enumerate(zip(parts, kept, strict=True)):
+            segment = column % max(1, layout.segments)
+            ids += part[:length]
+            if layout.insert_sep:
+                ids.append(layout.separator)
+            segments += [segment] * (len(ids) - len(segments))
+        if not layout.insert_sep:
+            ids.append(layout.separator)
+            segments.append(segment)
+        return ids, segments
+
+    def _padded(self, built: Sequence[tuple[list[int], list[int]]]) -> dict[str, np.ndarray]:
+        longest = max((len(ids) for ids, _ in built), default=1)
+        shape = (len(built), longest)
+        arrays = {"ids": np.full(shape, self.layout.padding, dtype=np.int64), "mask": np.zeros(shape, dtype=np.int64)}
+        if self.layout.segments:
+            arrays["segments"] = np.zeros(shape, dtype=np.int64)
+        for row, (ids, segments) in enumerate(built):
+            arrays["ids"][row, : len(ids)] = ids
+            arrays["mask"][row, : len(ids)] = 1
+            if self.layout.segments:
+                arrays["segments"][row, : len(ids)] = segments
+        return arrays
+
+    def files(self) -> dict[str, bytes]:
+        own = {"text.json": canonical(asdict(self.layout)), "config.json": canonical(dict(self.encoder))}
+        return {**own, **self.tokenizer_files}
+
+
+def restore(files: Mapping[str, bytes]) -> TextPreprocessor:
+    """Return the preprocessor that wrote `files`."""
+    stored = json.loads(files["text.json"])
+    layout = Layout(**{**stored, "columns": tuple(stored["columns"])})
+    tokenizer = {name: data for name, data in files.items() if name.startswith("tokenizer/")}
+    return TextPreprocessor(layout, json.loads(files["config.json"]), tokenizer)

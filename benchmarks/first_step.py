@@ -2,9 +2,9 @@
 
     make bench        or        python -m benchmarks.first_step --ranks 2 --repeats 5 --model FOLDER
 
-Both have the same ranks, rows, micro-batch and model (the MiniLM package unless a folder is named) and are started in turn,
-so that a busy machine slows both. Each trainer run gets an empty store: a first start and not a resume. The clock runs from
-just before the process is made to the wall clock that rank 0 notes after its first optimizer step.
+Both have the same ranks, rows, micro-batch and model (the MiniLM package unless a folder is named) and are started in
+turn, so that a busy machine slows both. Each trainer run gets an empty store: a first start and not a resume. The clock
+runs from just before the process is made to the wall clock that rank 0 notes after its first optimizer step.
 """
 
 import argparse
@@ -42,17 +42,13 @@ def main() -> None:
                 ("carryover", _trainer(dataset, model, asked.ranks, Path(folder) / f"store-{repeat}")),
             ):
                 took = _time_to_first_step(command, Path(folder))
-                print(
-                    f"{name}: {took:.2f} s" + (" (warms the disk cache, not counted)" if repeat == 0 else ""),
-                    flush=True,
-                )
+                print(f"{name}: {took:.2f} s" + ("" if repeat else " (not counted: warms the disk cache)"), flush=True)
                 if repeat:
                     seconds[name].append(took)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     ratio = median["carryover"] / median["bare"]
-    print(
-        f"first step: carryover {median['carryover']:.2f} s, bare {median['bare']:.2f} s, ratio {ratio:.2f} (limit {LIMIT})"
-    )
+    medians = ", ".join(f"{name} {value:.2f} s" for name, value in median.items())
+    print(f"first step: {medians}, ratio {ratio:.2f} (limit {LIMIT})")
     found = {"ranks": asked.ranks, "model": Path(model).name, "seconds": seconds, "median": median, "ratio": ratio}
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     asked.json.write_text(json.dumps({**found, "limit": LIMIT, "cores": os.cpu_count()}, indent=2) + "\n")

@@ -1,0 +1,147 @@
+"""Owns the step `preflight`: what can be known to be wrong before anything costs money is said here, in seconds.
+
+It runs on a CPU, without torch, and is never retried: running it again can't help.
+"""
+
+import csv
+import io
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from carryover.data.schema import missing_column
+from carryover.ground import storage
+from carryover.ground.console import say, warn
+from carryover.ground.errors import WrongInput
+from carryover.steps.results import in_cluster, resolve_store, write_result
+
+# The first line of a text table is looked for in so many bytes.
+_HEAD = 1 << 20
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def preflight(
+    *,
+    store: str = "",
+    recipe: str = "",
+    set: Sequence[str] = (),
+    source: Sequence[str] = (),
+    validation_source: Sequence[str] = (),
+    test_source: Sequence[str] = (),
+    label: str = "",
+    output: str = "",
+    outputs_dir: str = "",
+) -> dict[str, Any]:
+    """Check a run's inputs without reading the data: recipe, store, credentials, and that sources have the label.
+
+    Args:
+        store: the store's URI; required in a cluster, where a path of the pod is refused. "" means ./.carryover.
+        recipe: path of a YAML file, or the YAML text itself.
+        set: recipe overrides "key=value".
+        source: URIs of the data; each may be a glob pattern or a folder. None: the data is not looked at.
+        validation_source: as `source`.
+        test_source: as `source`.
+        label: column that is to be predicted; required where there is a source.
+        output: folder for result.json, "" for none.
+        outputs_dir: folder for one file per output, "" for none.
+
+    Raises:
+        WrongInput: for the first thing that is wrong.
+    """
+    from carryover.train.recipe import load_recipe
+
+    began = time.monotonic()
+    load_recipe(recipe, set)
+    say("recipe: every key is known")
+    where = _check_store(store)
+    sources = [*source, *validation_source, *test_source]
+    if sources and not label:
+        raise WrongInput("label: missing; name the column that is to be predicted")
+    files = [file for uri in sources for file in storage.expand(uri)]
+    for file in files:
+        _check_label(file, label)
+    if sources:
+        say(f"sources: {len(files)} file(s), with column '{label}' where that can be seen without reading them")
+    result = {
+        "step": "preflight",
+        "store": where.uri,
+        "conditional_writes": _probe(where),
+        "files": len(files),
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    return write_result(result, output, outputs_dir)
+
+
+def _check_store(store: str) -> storage.Store:
+    """Return the store, once it is sure that every step of the run will find it again."""
+    if in_cluster():
+        if not store:
+            raise WrongInput("store: missing; in a cluster it must be given, e.g. s3://bucket/carryover")
+        if storage.scheme_of(store) in ("file", "memory"):
+            raise WrongInput(
+                f"store: '{store}' is inside this pod and ends with it; give an object store, e.g. s3://bucket/carryover"
+            )
+    where = storage.open_store(resolve_store(store))
+    if where.scheme == "s3":
+        _check_credentials(where)
+    return where
+
+
+def _check_credentials(store: storage.Store) -> None:
+    """Raise WrongInput when nothing on this machine says who we are to an S3 server; no server is asked."""
+    from botocore.session import get_session
+
+    if get_session().get_credentials() is None:
+        raise WrongInput(
+            f"store {store.uri}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+            "(in a cluster: by a secret), or give the pod a service account that may write there"
+        )
+
+
+def _probe(store: storage.Store) -> bool:
+    """Write to the store and say whether it honours "put if absent"."""
+    honoured = store.probe()
+    if honoured:
+        say(f"store: {store.uri} can be written, and settles races between two writers")
+    else:
+        warn(f"store {store.uri} ignores conditional writes: never let two attempts of one run write there at a time")
+    return honoured
+
+
+def _check_label(uri: str, label: str) -> None:
+    """Raise WrongInput when a file's head shows that it lacks the label; other kinds of file are not looked at."""
+    columns = _columns(uri)
+    if columns is not None and label not in columns:
+        raise WrongInput(f"{uri}: label: {missing_column(label, columns)}")
+
+
+def _columns(uri: str) -> list[str] | None:
+    """Return the column names that the head or foot of a file shows, None where that takes more."""
+    kind = os.path.splitext(uri)[1].lower()
+    try:
+        if kind in (".parquet", ".pq"):
+            return _parquet_columns(uri)
+        if kind in _SEPARATORS:
+            return _text_columns(uri, _SEPARATORS[kind])
+    except (OSError, ValueError) as error:
+        if isinstance(error, WrongInput):
+            raise
+        raise WrongInput(f"{uri}: can't be read: {storage.first_line(error)}") from error
+    # One row of JSON lines may leave out a column that others have, so its first line proves nothing.
+    return None
+
+
+def _parquet_columns(uri: str) -> list[str]:
+    import pyarrow.parquet as pq
+
+    with storage.open_uri(uri) as file:
+        return pq.read_schema(file).names
+
+
+def _text_columns(uri: str, separator: str) -> list[str]:
+    with storage.open_uri(uri) as file:
+        head = file.read(_HEAD).decode("utf-8-sig", errors="replace")
+    if not head.strip():
+        raise WrongInput(f"{uri}: is empty")
+    return next(csv.reader(io.StringIO(head), delimiter=separator))

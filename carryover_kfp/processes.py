@@ -1,0 +1,91 @@
+"""Owns process trees: who belongs to a step, and how all of it ends, so that no orphan goes on training.
+
+A step is sh -> python -> torchrun -> ranks. torchrun gives each rank a session of its own, and who loses its parent
+is adopted by init, so neither the process group nor the parents alone tell who belongs. A mark in the environment,
+which every child inherits, does (on Linux; elsewhere the process group has to do).
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+MARK = "CARRYOVER_STEP_MARK"
+_PROC = Path("/proc")
+
+
+def below(pid: int) -> set[int]:
+    """Return all living descendants of a process, without itself."""
+    children: dict[int, list[int]] = {}
+    for child, (parent, _) in _table().items():
+        children.setdefault(parent, []).append(child)
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            if child not in found:
+                found.add(child)
+                waiting.append(child)
+    return found
+
+
+def members(mark: str, group: int) -> set[int]:
+    """Return the living processes of a step: those that carry its mark, or are in its process group."""
+    needle = f"{MARK}={mark}".encode()
+    found = {pid for pid, (_, its_group) in _table().items() if its_group == group}
+    for entry in _PROC.glob("[0-9]*/environ") if _PROC.is_dir() else ():
+        # Other people's processes, and those that end while we look, can't be read.
+        with contextlib.suppress(OSError):
+            if needle in entry.read_bytes().split(b"\0"):
+                found.add(int(entry.parent.name))
+    return found - {os.getpid()}
+
+
+def kill(find: Callable[[], set[int]]) -> set[int]:
+    """SIGKILL all processes that `find` names, at one instant: all are stopped first, until no new one appears.
+
+    Returns the processes that were killed.
+    """
+    stopped: set[int] = set()
+    while fresh := find() - stopped:
+        _signal(fresh, signal.SIGSTOP)
+        stopped |= fresh
+    _signal(stopped, signal.SIGKILL)
+    return stopped
+
+
+def end(group: int, find: Callable[[], set[int]], *, grace: float) -> None:
+    """Ask a process group to end (SIGTERM), as Argo does; after `grace` seconds SIGKILL what `find` still names."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while find() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kill(find)
+
+
+def _signal(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _table() -> dict[int, tuple[int, int]]:
+    """Return {pid: (parent, process group)} of all living processes; zombies are dead."""
+    if not _PROC.is_dir():
+        listing = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True
+        ).stdout
+        rows = [line.split() for line in listing.splitlines()]
+        return {int(pid): (int(parent), int(group)) for pid, parent, group, state in rows if not state.startswith("Z")}
+    found = {}
+    for entry in _PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The command may hold spaces and brackets; what follows its last bracket is state, parent, group.
+            state, parent, group = entry.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if state != "Z":
+                found[int(entry.parent.name)] = (int(parent), int(group))
+    return found

@@ -1,0 +1,71 @@
+"""Owns the component `prepare_data`: tables of any store become a typed, split, digested Dataset."""
+# kfp reads the annotations of a component as values, and its defaults as JSON.
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false
+# ruff: noqa: B006
+
+from typing import NamedTuple
+
+from kfp import compiler, dsl
+
+IMAGE = "carryover:v0.1.0"
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def prepare_data(
+    dataset: dsl.Output[dsl.Dataset],
+    source: list[str],
+    label: str,
+    store: str,
+    validation_source: list[str] = [],
+    test_source: list[str] = [],
+    problem_type: str = "",
+    column_types: dict[str, str] = {},
+    train_fraction: float = 0.8,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+) -> NamedTuple("Outputs", [("dataset_uri", str), ("dataset_digest", str), ("changed", bool)]):
+    """Turn tables into a Dataset: typed columns, splits that never move a row, a digest of the content.
+
+    The same content gives the same Dataset, which is not written twice; new files behind an unchanged URI are seen.
+
+    Args:
+        dataset: The Dataset's card (dataset.json); the rows stay in the store.
+        source: URIs of the data: CSV, TSV, JSON lines or Parquet; files, folders or patterns.
+        label: Column that is to be predicted.
+        store: URI that keeps all that lasts, e.g. s3://bucket/carryover.
+        validation_source: URIs of data to validate on. Empty: a part of the source.
+        test_source: URIs of data to test on. Empty: a part of the source.
+        problem_type: binary, multiclass or regression. Empty: by the label's values.
+        column_types: Types that are given and not guessed, e.g. {"zip": "categorical"}.
+        train_fraction: Share of the rows to train on.
+        validation_fraction: Share of the rows to validate on.
+        test_fraction: Share of the rows to test on.
+
+    Returns:
+        dataset_uri: Where the Dataset lies in the store.
+        dataset_digest: Digest of its content.
+        changed: Whether this content is new to the store.
+    """
+    from carryover.steps.component import exit_codes, metadata
+    from carryover.steps.prepare_data import prepare_data as step
+
+    with exit_codes():
+        result = step(
+            source=source,
+            label=label,
+            store=store,
+            output=dataset.path,
+            validation_source=validation_source,
+            test_source=test_source,
+            problem_type=problem_type,
+            column_types=column_types,
+            train_fraction=train_fraction,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+        )
+        dataset.metadata.update(metadata(result))
+        return result["uri"], result["digest"], result["changed"]
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(prepare_data, package_path=__file__.replace(".py", ".yaml"))

@@ -1,0 +1,5 @@
+"""The component `train_ddp`."""
+
+from .component import train_ddp
+
+__all__ = ["train_ddp"]

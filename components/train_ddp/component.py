@@ -1,0 +1,79 @@
+"""Owns the component `train_ddp`: training that goes on from its last commit after any stop."""
+# kfp reads the annotations of a component as values, and its defaults as JSON.
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false
+# ruff: noqa: B006
+
+from typing import NamedTuple
+
+from kfp import compiler, dsl
+
+IMAGE = "carryover:v0.1.0"
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train_ddp(
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    store: str,
+    dataset: dsl.Input[dsl.Dataset] = None,
+    dataset_uri: str = "",
+    recipe: str = "",
+    set: list[str] = [],
+    run_key: str = "",
+    owner: str = "",
+    takeover: bool = False,
+    resume: str = "auto",
+    nproc_per_node: int = 1,
+    time_limit: float = 0.0,
+) -> NamedTuple(
+    "Outputs", [("model_uri", str), ("run_key", str), ("checkpoint_uri", str), ("step_count", int), ("lost_steps", int)]
+):
+    """Train a model over one or more ranks; whoever starts it again goes on from the last committed step.
+
+    Args:
+        model: The trained model, with all that inference needs.
+        metrics: Scores of the chosen weights on the validation rows.
+        store: URI that keeps all that lasts, checkpoints too, e.g. s3://bucket/carryover.
+        dataset: The Dataset to train on; or dataset_uri.
+        dataset_uri: Its canonical URI instead of the artifact.
+        recipe: The recipe as YAML text. Empty: every key at its default.
+        set: Overrides of single recipe keys, each "key=value".
+        run_key: Names the run that is to go on with other settings. Empty: by data and recipe.
+        owner: Who asks: pass dsl.PIPELINE_JOB_ID_PLACEHOLDER alone. Retries of one owner follow each other at once.
+        takeover: Take the run over from an owner that is still alive.
+        resume: auto, never (refuse a run of another owner) or must (refuse to start from zero).
+        nproc_per_node: Ranks on this machine.
+        time_limit: Seconds of training after which it ends with the best so far. 0: no limit.
+
+    Returns:
+        model_uri: Where the model lies in the store.
+        run_key: Names the run, to go on with it later.
+        checkpoint_uri: The run's home: its checkpoints and its history.
+        step_count: Optimizer steps of the run.
+        lost_steps: Optimizer steps that had to be done again after stops.
+    """
+    from carryover.steps.component import exit_codes, finite_metrics, metadata, one_of
+    from carryover.steps.train_ddp import train_ddp as step
+
+    with exit_codes():
+        result = step(
+            dataset=one_of("dataset", dataset.path if dataset else "", dataset_uri),
+            store=store,
+            output=model.path,
+            recipe=recipe,
+            set=set,
+            run_key=run_key,
+            owner=owner,
+            takeover=takeover,
+            resume=resume,
+            nproc_per_node=nproc_per_node,
+            time_limit=time_limit or None,
+        )
+        model.metadata.update(metadata(result))
+        for name, value in finite_metrics(result["metrics"]).items():
+            metrics.log_metric(name, value)
+        return result["uri"], result["run_key"], result["checkpoint_uri"], result["step_count"], result["lost_steps"]
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(train_ddp, package_path=__file__.replace(".py", ".yaml"))

@@ -1,0 +1,1 @@
+"""The pipelines: one folder each, with the compiled YAML beside the code."""

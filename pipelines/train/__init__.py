@@ -1,0 +1,5 @@
+"""The pipeline `train`."""
+
+from .pipeline import train
+
+__all__ = ["train"]

@@ -1,0 +1,16 @@
+"""Owns the one thing that pyproject.toml cannot say: components/ and pipelines/ are the packages carryover_kfp.*."""
+
+from setuptools import find_packages, setup
+
+# The two folders lie at the top, as in kubeflow/pipelines-components, so that one can move there unchanged.
+AUTHORING = ("components", "pipelines")
+
+setup(
+    packages=[
+        *find_packages(include=["carryover", "carryover.*", "carryover_kfp", "carryover_kfp.*"]),
+        *(f"carryover_kfp.{name}" for name in find_packages(include=[f"{folder}*" for folder in AUTHORING])),
+    ],
+    package_dir={f"carryover_kfp.{folder}": folder for folder in AUTHORING},
+    # What stands beside the code in each folder travels with it.
+    package_data={"": ["*.yaml", "README.md", "OWNERS", "py.typed"]},
+)

@@ -188,8 +188,6 @@ def _scalar(hint: type, value: Any, where: str) -> Any:
             pass
     elif hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    elif hint is int and type(value) is int:
-        return value
-    elif isinstance(value, hint):
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise WrongInput(f"{where}: {value!r} is not possible; it must be {hint.__name__}")

@@ -37,7 +37,7 @@ def stop() -> None:
 
 
 def wrap(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return the network under DistributedDataParallel, or itself in a world of one. Collective: rank 0's weights win."""
+    """Return the network under DistributedDataParallel (rank 0's weights win), or itself in a world of one. Collective."""
     if world() == 1:
         return network
     from torch.nn.parallel import DistributedDataParallel
@@ -74,3 +74,11 @@ def barrier() -> None:
     """Wait for all ranks. Collective."""
     if world() > 1:
         distributed.barrier()
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Tell whether an error means that another rank is gone, rather than that this one did something wrong."""
+    if isinstance(error, distributed.DistError):
+        return True
+    # gloo raises plain RuntimeErrors; they name its transport.
+    return isinstance(error, RuntimeError) and "gloo/transport" in str(error)

@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
 
 
 def write_result(result: Mapping[str, Any], output: str, outputs_dir: str) -> dict[str, Any]:
-    """Write result.json to `output` and one file per scalar to `outputs_dir` (either may be ""), and return the result."""
+    """Write result.json to `output`, one file per scalar to `outputs_dir` (either may be ""); return the result."""
     result = plain(result)
     if output:
         storage.open_store(output).write("result.json", json.dumps(result, indent=2).encode() + b"\n")

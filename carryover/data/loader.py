@@ -1,0 +1,170 @@
+"""Owns how rows become batches on a rank: which micro-batches it takes, and the processes that prepare them.
+
+    epoch's order   | global batch 0            | global batch 1            | ...   (order.rows_at)
+    micro-batches   | m0    m1    m2    m3      | m0    m1    m2    m3      |
+    ranks (2)       | r0    r1    r0    r1      | r0    r1    r0    r1      |
+
+A micro-batch is named by a `Micro`, a few whole numbers; its rows, their augmentation and its dropout are functions of
+those alone. So a loader opens at any position at once, and the number of worker processes changes nothing.
+"""
+
+import ctypes
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from carryover.data.order import mix, rows_at
+from carryover.data.rows import Rows
+
+Features = Callable[..., dict[str, np.ndarray]]
+Targets = Callable[[pa.Table], np.ndarray]
+_PR_SET_PDEATHSIG = 1
+
+
+class Micro(NamedTuple):
+    """One micro-batch of one optimizer step.
+
+    Attributes:
+        epoch: the epoch it belongs to.
+        first, last: its positions [first, last) in the epoch's order.
+        index: its place in the global batch, the same for every number of ranks.
+        size: samples of the whole global batch.
+        counts: False for a stand-in, computed only so that this rank takes part in the step's collectives.
+        ends_step: whether it is this rank's last one of the step.
+    """
+
+    epoch: int
+    first: int
+    last: int
+    index: int
+    size: int
+    counts: bool
+    ends_step: bool
+
+
+class Batch(NamedTuple):
+    """A prepared micro-batch: features [b, ...], targets [b] and the rows of the split they are."""
+
+    micro: Micro
+    features: dict[str, Tensor]
+    targets: Tensor
+    rows: np.ndarray
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Batch":
+        """Return the batch on a device; real-valued features and targets in `dtype` when one is given."""
+
+        def move(tensor: Tensor) -> Tensor:
+            real = dtype if dtype and tensor.is_floating_point() else None
+            return tensor.to(device=device, dtype=real, non_blocking=True)
+
+        features = {name: move(value) for name, value in self.features.items()}
+        return self._replace(features=features, targets=move(self.targets))
+
+
+def micros_of_step(
+    *, rows: int, epoch: int, position: int, batch_size: int, micro_size: int, rank: int, world: int
+) -> list[Micro]:
+    """Return the micro-batches of one optimizer step that a rank computes.
+
+    Args:
+        position: samples of the epoch already seen; the step takes the next `batch_size`, fewer at the epoch's end.
+        micro_size: samples a micro-batch; the last one may have fewer.
+    """
+    size = min(batch_size, rows - position)
+    starts = range(0, size, micro_size)
+    mine = [
+        Micro(epoch, position + start, position + min(start + micro_size, size), index, size, True, False)
+        for index, start in enumerate(starts)
+        if index % world == rank
+    ]
+    if not mine:
+        # Every rank must meet the others in this step's gradient reduction: it computes the step's first sample for nothing.
+        mine = [Micro(epoch, position, position + 1, 0, size, False, False)]
+    return [*mine[:-1], mine[-1]._replace(ends_step=True)]
+
+
+def training_micros(
+    *, rows: int, epoch: int, position: int, batch_size: int, micro_size: int, rank: int, world: int
+) -> Iterator[Micro]:
+    """Yield a rank's micro-batches from a position on, epoch after epoch without end."""
+    while True:
+        step = micros_of_step(
+            rows=rows, epoch=epoch, position=position, batch_size=batch_size, micro_size=micro_size, rank=rank,
+            world=world)  # fmt: skip
+        yield from step
+        position += step[0].size
+        if position >= rows:
+            epoch, position = epoch + 1, 0
+
+
+def evaluation_micros(*, rows: int, micro_size: int, rank: int, world: int) -> Iterator[Micro]:
+    """Yield a rank's micro-batches of one pass over a split, in the split's own order."""
+    for index, first in enumerate(range(0, rows, micro_size)):
+        if index % world == rank:
+            last = min(first + micro_size, rows)
+            yield Micro(0, first, last, index, last - first, True, True)
+
+
+class MicroBatches(Dataset[Batch]):
+    """Prepares micro-batches of one split by name; `__getitem__` takes a `Micro`."""
+
+    def __init__(
+        self, split: Rows, features: Features, targets: Targets, *, training: bool, seed: int = 0
+    ) -> None:
+        self.split = split
+        self.features = features
+        self.targets = targets
+        self.training = training
+        self.seed = seed
+
+    def __getitem__(self, micro: Micro) -> Batch:
+        positions = np.arange(micro.first, micro.last)
+        rows = positions
+        if self.training:
+            rows = rows_at(positions, rows=len(self.split), seed=self.seed, epoch=micro.epoch)
+        table = self.split.take(rows)
+        keys = mix(self.seed, micro.epoch, rows)
+        features = self.features(table, training=self.training, keys=keys)
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in features.items()}
+        return Batch(micro, tensors, torch.from_numpy(np.ascontiguousarray(self.targets(table))), rows)
+
+
+def load(micros: Iterable[Micro], batches: MicroBatches, *, workers: int) -> Iterator[Batch]:
+    """Yield the named micro-batches in their order, prepared by `workers` processes or, with 0, right here."""
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=micros,
+        num_workers=workers,
+        collate_fn=_as_is,
+        worker_init_fn=_die_with_parent if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader
+
+
+def steps(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """Group a rank's micro-batches by optimizer step."""
+    step: list[Batch] = []
+    for batch in batches:
+        step.append(batch)
+        if batch.micro.ends_step:
+            yield step
+            step = []
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _die_with_parent(worker: int) -> None:
+    """Let the kernel end this worker with its rank, also when the rank is killed and can't tell anyone."""
+    torch.set_num_threads(1)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,203 @@
+"""Owns one attempt's processes: torchrun and the ranks below it, signals on the way down, exit codes on the way up.
+
+    step (this process, no torch)
+      agent = torchrun                 dies with the step
+        rank 0 .. N-1                  die with torchrun; SIGTERM reaches them from the step directly
+    scratch/
+      spec.json                        what the ranks are to do
+      rank-0.json ..                   each rank's pid at its start, its exit code and words at its end
+      progress                         the newest optimizer step, rewritten in place
+
+torchrun exits with 1 whatever its workers return, so the ranks' own files decide. A rank that stops on request exits
+with 0 and says 75 in its file: for torchrun a non-zero exit would be a failure, and it would kill the others.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carryover.ground.console import say
+from carryover.ground.errors import RunAgain, WrongInput
+
+PROGRESS_VARIABLE = "CARRYOVER_PROGRESS_FILE"
+_LOOK_EVERY_SECONDS = 0.1
+_RUN_AGAIN = RunAgain.exit_code
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt's processes ended: one of the design's exit codes, words for people, the last optimizer step."""
+
+    exit_code: int
+    message: str
+    step: int
+
+
+def check_torchrun() -> None:
+    """Raise WrongInput unless torchrun can be started here; torch itself is not imported."""
+    found = importlib.util.find_spec("torch")
+    folders = list(found.submodule_search_locations or []) if found else []
+    if not any((Path(folder) / "distributed" / "run.py").exists() for folder in folders):
+        raise WrongInput(
+            f"torchrun is missing: {sys.executable} has no torch.distributed.run; install the package with its "
+            "dependencies (torch 2.12)"
+        )
+
+
+def progress_file(scratch: Path) -> Path:
+    """Return the file in which rank 0 keeps the number of the newest optimizer step."""
+    return Path(os.environ.get(PROGRESS_VARIABLE) or scratch / "progress")
+
+
+def read_progress(scratch: Path) -> int:
+    """Return the newest optimizer step of the attempt, -1 before the first."""
+    try:
+        return int(progress_file(scratch).read_text() or -1)
+    except (FileNotFoundError, ValueError):
+        return -1
+
+
+def run_ranks(
+    module: str,
+    spec: Mapping[str, Any],
+    *,
+    ranks: int,
+    scratch: Path,
+    grace_seconds: float,
+    on_look: Callable[[int], None] = lambda step: None,
+) -> Ending:
+    """Start torchrun with `ranks` processes of `module`, pass SIGTERM and SIGINT on, and wait for the end.
+
+    Args:
+        module: each rank runs `python -m module SPEC_FILE`.
+        spec: plain values for the ranks.
+        scratch: an empty local folder for this attempt.
+        grace_seconds: how long ranks may take to save after SIGTERM.
+        on_look: called about ten times a second with the newest step.
+    """
+    spec_file = scratch / "spec.json"
+    spec_file.write_text(json.dumps(spec))
+    progress_file(scratch).unlink(missing_ok=True)
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), "--standalone", "--nnodes=1",
+         f"--nproc-per-node={ranks}", "-m", module, str(spec_file)],
+        env=_environment(ranks, scratch),
+        start_new_session=True,
+    )  # fmt: skip
+    asked: list[float] = []
+    with _on_stop_signal(lambda: asked.append(time.monotonic())):
+        try:
+            passed_on: set[int] = set()
+            while agent.poll() is None:
+                if asked:
+                    _pass_on(agent, scratch, passed_on)
+                    if time.monotonic() - asked[0] > grace_seconds:
+                        say(f"not saved within {grace_seconds:g} s of SIGTERM; the newest commit stands")
+                        break
+                on_look(read_progress(scratch))
+                time.sleep(_LOOK_EVERY_SECONDS)
+        finally:
+            _end(agent, scratch)
+    return _ending(agent.returncode, scratch, ranks, stopped=bool(asked))
+
+
+def report_start(scratch: Path, rank: int) -> None:
+    """Say that a rank has begun; called by the rank."""
+    _write(scratch, rank, {"pid": os.getpid()})
+
+
+def report_end(scratch: Path, rank: int, exit_code: int, message: str) -> None:
+    """Say how a rank ended; called by the rank as its last word."""
+    _write(scratch, rank, {"pid": os.getpid(), "exit_code": exit_code, "message": message})
+
+
+def _write(scratch: Path, rank: int, values: Mapping[str, Any]) -> None:
+    temporary = scratch / f".rank-{rank}.json"
+    temporary.write_text(json.dumps(values))
+    temporary.replace(scratch / f"rank-{rank}.json")
+
+
+def _rank_words(scratch: Path) -> dict[int, dict[str, Any]]:
+    return {
+        int(path.stem.removeprefix("rank-")): json.loads(path.read_text()) for path in sorted(scratch.glob("rank-*.json"))
+    }
+
+
+def _environment(ranks: int, scratch: Path) -> dict[str, str]:
+    """Return the ranks' environment; thread pools are sized so that ranks don't fight for cores."""
+    threads = max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // ranks)
+    defaults = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    return {**defaults, **os.environ, PROGRESS_VARIABLE: str(progress_file(scratch))}
+
+
+def _pass_on(agent: subprocess.Popen[bytes], scratch: Path, passed_on: set[int]) -> None:
+    """Send SIGTERM once to each rank that has begun; before the first has, there is nothing to save: end torchrun."""
+    ranks = {words["pid"] for words in _rank_words(scratch).values() if "exit_code" not in words}
+    for pid in ranks - passed_on:
+        _signal(pid, signal.SIGTERM)
+    if not ranks and not passed_on:
+        agent.terminate()
+        passed_on.add(agent.pid)
+    passed_on |= ranks
+
+
+def _end(agent: subprocess.Popen[bytes], scratch: Path) -> None:
+    """Leave no process behind, whatever ended the wait."""
+    if agent.poll() is None:
+        for words in _rank_words(scratch).values():
+            if "exit_code" not in words:
+                _signal(words["pid"], signal.SIGKILL)
+        agent.kill()
+    agent.wait()
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
+    """Turn what the ranks said, and who said nothing, into one exit code."""
+    step = read_progress(scratch)
+    words = _rank_words(scratch)
+    said = {rank: word for rank, word in words.items() if "exit_code" in word}
+    if code == 0 and len(said) == ranks and not any(word["exit_code"] for word in said.values()):
+        return Ending(0, "", step)
+    # What one rank knows for sure counts for all: superseded before wrong input before preempted before a plain error.
+    for wanted in (76, 2, _RUN_AGAIN, 1):
+        for rank, word in said.items():
+            if word["exit_code"] == wanted:
+                where = "" if ranks == 1 or wanted != 1 else f"rank {rank}: "
+                return Ending(wanted, f"{where}{word['message']}", step)
+    silent = sorted(set(range(ranks)) - set(said))
+    if stopped:
+        return Ending(_RUN_AGAIN, "stopped before the ranks could save", step)
+    if words:
+        return Ending(_RUN_AGAIN, f"rank {', '.join(map(str, silent))} was lost (killed from outside, or for memory)", step)
+    return Ending(1, f"torchrun ended with exit code {code} before any rank began", step)
+
+
+@contextmanager
+def _on_stop_signal(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` on SIGTERM or SIGINT while the block runs; elsewhere than in the main thread signals stay as they are."""
+    try:
+        old = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

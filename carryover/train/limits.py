@@ -1,0 +1,108 @@
+"""Owns when training is over: the limits, how many steps they allow, and whether a finished run is still finished."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carryover.train.sections import Env, Optimization
+from carryover.train.state import RunState
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When training is over.
+
+    Attributes:
+        rows: samples in the training split.
+        check_every: steps between validations as a whole number, or a fraction of an epoch; 0 when nothing to check.
+        seconds: training time over all attempts, infinite when not limited.
+    """
+
+    rows: int
+    batch_size: int
+    max_epochs: int
+    max_steps: int
+    patience: int
+    check_every: float | int
+    seconds: float
+
+    def reached(self, state: RunState) -> str:
+        """Return why training is over by the counters, "" while it is not."""
+        if 0 <= self.max_steps <= state.step:
+            return "max_steps"
+        return "max_epochs" if state.epoch >= self.max_epochs else ""
+
+    def total_steps(self, state: RunState) -> int:
+        """Return the step after the last one, seen from where the state stands."""
+        whole = math.ceil(self.rows / self.batch_size)
+        this_epoch = math.ceil((self.rows - state.position) / self.batch_size)
+        total = state.step + this_epoch + whole * max(0, self.max_epochs - state.epoch - 1)
+        if state.epoch >= self.max_epochs:
+            total = state.step
+        return min(total, self.max_steps) if self.max_steps >= 0 else total
+
+    def check_due(self, state: RunState) -> bool:
+        """Tell whether a validation is due after the step that led to this state."""
+        if not self.check_every:
+            return False
+        if isinstance(self.check_every, int):
+            return state.step % self.check_every == 0
+        whole = math.ceil(self.rows / self.batch_size)
+        # A fraction of 0.5 over 5 steps checks after step 3 and 5: the first step at or past each mark.
+        done = math.ceil(state.position / self.batch_size) if state.position else whole
+        span = whole * self.check_every
+        return done == whole or math.floor(done / span + 1e-9) > math.floor((done - 1) / span + 1e-9)
+
+    def asked(self) -> dict[str, Any]:
+        """Return the limits as a finish record and the state keep them."""
+        seconds = None if math.isinf(self.seconds) else self.seconds
+        return {
+            "max_epochs": self.max_epochs,
+            "max_steps": self.max_steps,
+            "patience": self.patience,
+            "time_limit": seconds,
+        }
+
+    def renew(self, state: RunState) -> None:
+        """Hold a state that was just loaded against these limits: it may have more to do than when it was saved."""
+        if state.limits and _raised(state.limits, self.asked()):
+            state.bad_checks = 0
+        state.limits = self.asked()
+        stopped_early = state.bad_checks >= self.patience and bool(self.check_every)
+        out_of_time = "time_limit" if state.seconds >= self.seconds else ""
+        state.done = self.reached(state) or ("early_stopping" if stopped_early else out_of_time)
+
+
+def limits_of(
+    optimization: Optimization, env: Env, *, rows: int, validates: bool, time_limit: float | None
+) -> Limits:
+    """Return the limits that a recipe and a time limit set for a training split of `rows` samples."""
+    return Limits(
+        rows=rows,
+        batch_size=env.batch_size,
+        max_epochs=optimization.max_epochs,
+        max_steps=optimization.max_steps,
+        patience=optimization.patience,
+        check_every=optimization.val_check_interval if validates else 0,
+        seconds=math.inf if time_limit is None else time_limit,
+    )
+
+
+def is_finished(finish: Mapping[str, Any], limits: Limits) -> bool:
+    """Tell whether a run with this finish record has nothing left to do under the limits now asked for."""
+    old, new = finish["limits"], limits.asked()
+    if finish["reason"] == "time_limit":
+        return new["time_limit"] is not None and new["time_limit"] <= old["time_limit"]
+    if finish["reason"] == "early_stopping":
+        return not _raised(old, new) and new["patience"] <= old["patience"]
+    return not _raised(old, new)
+
+
+def _raised(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether the new limits allow more epochs or steps than the old ones."""
+
+    def steps(limits: Mapping[str, Any]) -> float:
+        return math.inf if limits["max_steps"] < 0 else limits["max_steps"]
+
+    return new["max_epochs"] > old["max_epochs"] or steps(new) > steps(old)

@@ -1,0 +1,128 @@
+"""Owns the training loop, and nothing that stands beside it.
+
+    for each global batch, from the state's position on:
+        forward and backward over this rank's micro-batches, one optimizer step      Engine
+        count it                                                                     RunState
+        agree with the other ranks: loss, stop wanted, save due, time up             one reduction
+        tell people                                                                  Reporter
+        validate, when a check is due or training is over                            Validator
+        commit, when a save is due, the score is the best yet, or it is time to go   Saver
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+
+from carryover.data.loader import Batch
+from carryover.ground import dist
+from carryover.train.engine import Engine, StepResult
+from carryover.train.limits import Limits
+from carryover.train.schedule import Curve
+from carryover.train.state import RunState
+
+PREEMPTED = "preempted"
+
+
+class Validator(Protocol):
+    """Scores the current weights on the validation split. Collective."""
+
+    greater_is_better: bool
+
+    def score(self) -> float: ...
+
+
+class Saver(Protocol):
+    """Decides when to save, and saves. `due` is asked on rank 0 only; `commit` is collective."""
+
+    def due(self, state: RunState) -> bool: ...
+    def seen(self, state: RunState, batches: list[Batch]) -> None: ...
+    def commit(self, state: RunState, engine: Engine) -> None: ...
+
+
+class Reporter(Protocol):
+    """Tells people how it goes; called on every rank, speaks on rank 0."""
+
+    def step(self, state: RunState, *, loss: float, rate: float, norm: float | None) -> None: ...
+    def check(self, state: RunState) -> None: ...
+
+
+class Votes(NamedTuple):
+    """What the ranks agree on after a step; loss is the mean over the global batch."""
+
+    loss: float
+    preempted: bool
+    save: bool
+    time_up: bool
+
+
+@dataclass
+class Training:
+    """The parts of one attempt, as the loop needs them."""
+
+    state: RunState
+    limits: Limits
+    curve: Curve
+    engine: Engine
+    steps: Iterable[list[Batch]]
+    saver: Saver
+    reporter: Reporter
+    validator: Validator | None
+    stop: "Stop"
+
+
+@dataclass
+class Stop:
+    """Set from a signal handler: this rank was asked to stop."""
+
+    wanted: bool = False
+
+
+def train(run: Training) -> str:
+    """Train until a limit or a stop; return why it ended. The state and a commit hold everything. Collective."""
+    state = run.state
+    if state.done:
+        return state.done
+    started = time.monotonic() - state.seconds
+    for batches in run.steps:
+        rate = run.curve.rate(state.step)
+        result = run.engine.step(batches, step=state.step, rate=rate)
+        state.advance(batches[0].micro.size, run.limits.rows)
+        state.seconds = time.monotonic() - started
+        run.saver.seen(state, batches)
+        votes = _agree(run, result, batches[0].micro.size)
+        run.reporter.step(state, loss=votes.loss, rate=rate, norm=result.norm)
+        better = _look(run, votes)
+        if better or votes.save or votes.preempted or state.done:
+            run.saver.commit(state, run.engine)
+        if state.done:
+            return state.done
+        if votes.preempted:
+            return PREEMPTED
+    raise AssertionError("the stream of steps has no end of its own")
+
+
+def _agree(run: Training, result: StepResult, size: int) -> Votes:
+    """Sum the loss and the ranks' wishes in the one reduction that every step makes anyway."""
+    first = dist.rank() == 0
+    save = first and run.saver.due(run.state)
+    time_up = first and run.state.seconds >= run.limits.seconds
+    wishes = torch.tensor([run.stop.wanted, save, time_up], dtype=torch.float64, device=result.loss.device)
+    loss, preempted, save, time_up = dist.sum_over_ranks(torch.cat([result.loss.reshape(1), wishes])).tolist()
+    return Votes(loss / size, preempted > 0, save > 0, time_up > 0)
+
+
+def _look(run: Training, votes: Votes) -> bool:
+    """Decide whether training is over, validate when due; tell whether the score is the best yet."""
+    state, limits = run.state, run.limits
+    state.done = limits.reached(state) or ("time_limit" if votes.time_up else "")
+    better = False
+    if run.validator and (limits.check_due(state) or state.done):
+        score = run.validator.score()
+        better = state.record(score, greater_is_better=run.validator.greater_is_better)
+        run.reporter.check(state)
+        if not state.done and state.bad_checks >= limits.patience:
+            state.done = "early_stopping"
+    return better

@@ -1,0 +1,210 @@
+"""Owns the recipe: one frozen tree of everything a person may choose, and what "the same run" means.
+
+A recipe comes from YAML and `--set key=value`. Its dotted names are those of AutoMM; the newer `optim.*` spellings are
+aliases. This module is read before torch is loaded.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from carryover.checkpoint.policy import CheckpointConfig
+from carryover.data.config import DataConfig
+from carryover.ground import config
+from carryover.ground.config import KeyInfo, check, key
+from carryover.ground.digests import Hasher, canonical, digest
+from carryover.ground.errors import WrongInput
+from carryover.models import assembly
+from carryover.train.sections import Env, Optimization, Resume
+
+ALIASES = {
+    "optimization.lr": "optimization.learning_rate",
+    "env.inference_batch_size_ratio": "env.eval_batch_size_ratio",
+    "env.num_workers_inference": "env.num_workers_evaluation",
+    "data.label.numerical_label_preprocessing": "data.label.numerical_preprocessing",
+}
+RUN_KEY_LENGTH = 24
+
+Flat = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every key of a run. Only `train/run.py`, the step that starts it and this module see it whole.
+
+    `model` is of a class made from the registered families and the instances that the recipe names.
+    """
+
+    model: Any
+    seed: int = key(0, help="Start of every random decision.", allowed=">= 0")
+    optimization: Optimization = dataclasses.field(default_factory=Optimization)
+    env: Env = dataclasses.field(default_factory=Env)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    resume: Resume = dataclasses.field(default_factory=Resume)
+
+    def __post_init__(self) -> None:
+        check(self.seed >= 0, "seed", self.seed, "0 or above")
+
+    def flat(self) -> Flat:
+        """Return every key, resolved: dotted name -> plain value."""
+        return config.flatten(self)
+
+
+def given(recipe: str, overrides: Sequence[str] = ()) -> Flat:
+    """Return the keys that a person gave: dotted canonical name -> value, names and values not yet checked.
+
+    Args:
+        recipe: path of a YAML file, YAML text, or "".
+        overrides: "key=value" each; values are read as YAML. They win over the file.
+
+    Raises:
+        WrongInput: for text that is no YAML mapping, or a key given twice with two values.
+    """
+    flat: Flat = {}
+    for name, value in _flat_mapping(_parse(recipe)).items():
+        canonical_name = _canonical_name(name)
+        if canonical_name in flat and flat[canonical_name] != value:
+            raise WrongInput(f"{name}: given twice in the recipe, as {flat[canonical_name]!r} and as {value!r}")
+        flat[canonical_name] = value
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        if not separator or not name:
+            raise WrongInput(f"--set {override}: must be KEY=VALUE, e.g. optimization.learning_rate=2e-5")
+        try:
+            flat[_canonical_name(name.strip())] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise WrongInput(f"--set {override}: the value is no YAML: {_one_line(error)}") from error
+    return flat
+
+
+def make(flat: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with these keys, defaults for all others.
+
+    Raises:
+        WrongInput: for an unknown key (with the nearest known one) or a value that is not possible.
+    """
+    values = config.nest(flat)
+    model = values.get("model") or {}
+    if not isinstance(model, Mapping):
+        raise WrongInput(f"model: {model!r} is not possible; it must be a section with keys of its own")
+    known = keys(assembly.instances_in(model))
+    for name in flat:
+        if name not in known and not _is_empty_section(name, flat[name], known):
+            raise WrongInput(config.unknown_key(name, known))
+    return config.build(Recipe, {**values, "model": assembly.build_config(model)})
+
+
+def keys(instances: tuple[str, ...] = ()) -> dict[str, KeyInfo]:
+    """Return every known key: dotted name -> what is known of it; `instances` are custom model names."""
+    known = {name: info for name, info in config.fields_of(Recipe).items() if name != "model"}
+    return {**known, **config.fields_of(assembly.config_class(instances), path="model")}
+
+
+def keys_of(recipe: Recipe) -> dict[str, KeyInfo]:
+    """Return every key that this recipe has."""
+    known = {name: info for name, info in config.fields_of(Recipe).items() if name != "model"}
+    return {**known, **config.fields_of(type(recipe.model), path="model")}
+
+
+def identity(recipe: Recipe) -> Flat:
+    """Return what makes this run another one than the default: keys that can change the result, where not default.
+
+    A checkpoint named by a local folder counts by its content, so that a moved folder is the same and a changed one
+    is not.
+    """
+    flat, found = recipe.flat(), {}
+    for name, info in keys_of(recipe).items():
+        default = list(info.default) if isinstance(info.default, tuple) else info.default
+        if info.identity and flat[name] != default:
+            value = flat[name]
+            if name.endswith(".checkpoint_name") and Path(str(value)).is_dir():
+                value = f"content:{folder_digest(Path(value))}"
+            found[name] = value
+    return found
+
+
+def run_key(dataset: str, parent: str, identity: Mapping[str, Any]) -> str:
+    """Return the name of "the same run": digest of dataset content, parent content and the identity of the recipe."""
+    return digest(canonical({"dataset": dataset, "parent": parent, "recipe": dict(identity)}))[:RUN_KEY_LENGTH]
+
+
+def check_changes(old: Mapping[str, Any], new: Recipe, *, run: str) -> Flat:
+    """Return the keys in which a start differs from what the run was, name -> new value.
+
+    Raises:
+        WrongInput: when one of them must not change; names the field, both values and the way out.
+    """
+    known, changes = keys_of(new), {}
+    for name, value in new.flat().items():
+        if name in old and old[name] == value:
+            continue
+        info = known[name]
+        before = old.get(name, info.default)
+        if info.identity and not info.mutable and before != value:
+            raise WrongInput(
+                f"{name}: run {run} has {before!r}, asked for {value!r}; this can't change in a run that exists. "
+                "Leave out --run-key for a new run, or leave out the key to go on as before"
+            )
+        if before != value:
+            changes[name] = value
+    return changes
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the digest of a folder's content: names and bytes of all files below it, in the order of their names."""
+    hasher = Hasher()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        hasher.update(canonical([path.relative_to(folder).as_posix(), path.stat().st_size]))
+        hasher.update_mmap(path)
+    return hasher.hexdigest()
+
+
+def _parse(recipe: str) -> Mapping[str, Any]:
+    if not recipe.strip():
+        return {}
+    text = recipe
+    if "\n" not in recipe and ": " not in recipe and not recipe.rstrip().endswith(":"):
+        try:
+            text = Path(recipe).read_text()
+        except OSError as error:
+            raise WrongInput(f"recipe {recipe}: can't be read: {error.strerror}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WrongInput(f"recipe: no YAML: {_one_line(error)}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise WrongInput(f"recipe: must be a YAML mapping of keys, not {type(values).__name__}")
+    return values
+
+
+def _flat_mapping(values: Mapping[str, Any], path: str = "") -> Flat:
+    flat: Flat = {}
+    for name, value in values.items():
+        where = f"{path}.{name}" if path else str(name)
+        if isinstance(value, Mapping) and value:
+            flat.update(_flat_mapping(value, where))
+        else:
+            flat[where] = value
+    return flat
+
+
+def _canonical_name(name: str) -> str:
+    if name.startswith("optim."):
+        name = "optimization." + name.removeprefix("optim.")
+    return ALIASES.get(name, name)
+
+
+def _is_empty_section(name: str, value: Any, known: Mapping[str, KeyInfo]) -> bool:
+    """Allow "env:" with nothing below it, as a recipe that is being written has it."""
+    return not value and any(other.startswith(f"{name}.") for other in known)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

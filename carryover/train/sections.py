@@ -1,0 +1,127 @@
+"""Owns the sections of a recipe that the training floor itself reads: optimization, env and resume."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from carryover.ground.config import check, key
+
+Optimizer = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["cosine_decay", "linear_decay", "polynomial_decay", "constant"]
+Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "64"]
+OnChange = Literal["auto", "stretch", "constant", "rewarm"]
+Accelerator = Literal["auto", "cpu", "gpu"]
+
+
+def words(literal: object) -> str:
+    """Return the allowed words of a Literal as people read them."""
+    return ", ".join(get_args(literal))
+
+
+def check_word(path: str, value: str, literal: object) -> None:
+    """Raise WrongInput unless `value` is one of the words of a Literal."""
+    check(value in get_args(literal), path, value, f"one of {words(literal)}")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """`optimization.*`: what an optimizer step is, how many there are, and when they are looked at."""
+
+    learning_rate: float = key(1e-4, help="Peak learning rate, reached after warm-up.", allowed="> 0", mutable=True)
+    optim_type: str = key("adamw", help="Optimizer; sgd has momentum 0.9, adamw eps 1e-6.", allowed=words(Optimizer))
+    weight_decay: float = key(1e-3, help="Weight decay; not applied to norms and biases.", allowed=">= 0")
+    lr_schedule: str = key(
+        "cosine_decay", help="Shape of the decay after warm-up.", allowed=words(Schedule), mutable=True
+    )
+    end_lr: float = key(0.0, help="Learning rate at the end; polynomial_decay only.", allowed=">= 0", mutable=True)
+    warmup_steps: float | int = key(
+        0.1, help="Warm-up from 0: a float is a fraction of all steps, an int is steps.", allowed=">= 0", mutable=True
+    )
+    max_epochs: int = key(20, help="Epochs at most.", allowed=">= 1", mutable=True)
+    max_steps: int = key(
+        -1, help="Optimizer steps at most; it bounds the schedule too.", allowed="-1 (no bound) or >= 1", mutable=True
+    )
+    patience: int = key(10, help="Checks without a better score before training stops.", allowed=">= 1", mutable=True)
+    val_metric: str = key(
+        "auto", help="Metric that chooses the best weights.", allowed="auto (by problem type) or a metric's name"
+    )
+    val_check_interval: float | int = key(
+        0.5, help="When to validate: a float is a fraction of an epoch, an int is steps.", allowed="> 0", mutable=True
+    )
+    gradient_clip_val: float = key(1.0, help="Gradients are clipped to this; 0 is off.", allowed=">= 0")
+    gradient_clip_algorithm: str = key("norm", help="Clip the whole norm or each value.", allowed="norm, value")
+    log_every_n_steps: int = key(10, help="A line of progress every so many steps.", allowed=">= 1", identity=False)
+
+    def __post_init__(self) -> None:
+        check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        check_word("optim_type", self.optim_type, Optimizer)
+        check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or above")
+        check_word("lr_schedule", self.lr_schedule, Schedule)
+        check(0 <= self.end_lr <= self.learning_rate, "end_lr", self.end_lr, "between 0 and learning_rate")
+        whole = isinstance(self.warmup_steps, int)
+        check(self.warmup_steps >= 0 and (whole or self.warmup_steps <= 1), "warmup_steps", self.warmup_steps,
+              "a fraction from 0.0 to 1.0, or a number of steps")  # fmt: skip
+        check(self.max_epochs >= 1, "max_epochs", self.max_epochs, "1 or more")
+        check(self.max_steps == -1 or self.max_steps >= 1, "max_steps", self.max_steps, "-1 or 1 or more")
+        check(self.patience >= 1, "patience", self.patience, "1 or more")
+        whole = isinstance(self.val_check_interval, int)
+        check(self.val_check_interval > 0 and (whole or self.val_check_interval <= 1), "val_check_interval",
+              self.val_check_interval, "a fraction of an epoch up to 1.0, or a number of steps")  # fmt: skip
+        check(self.gradient_clip_val >= 0, "gradient_clip_val", self.gradient_clip_val, "0 (off) or above")
+        clips = ("norm", "value")
+        check(self.gradient_clip_algorithm in clips, "gradient_clip_algorithm", self.gradient_clip_algorithm,
+              "norm or value")  # fmt: skip
+        check(self.log_every_n_steps >= 1, "log_every_n_steps", self.log_every_n_steps, "1 or more")
+
+
+@dataclass(frozen=True)
+class Env:
+    """`env.*`: how the work is laid out over the hardware."""
+
+    batch_size: int = key(
+        128, help="Samples an optimizer step, over all ranks and accumulated micro-batches.", allowed=">= 1",
+        mutable=True)  # fmt: skip
+    per_gpu_batch_size: int = key(
+        8, help="Samples a rank computes at once (a micro-batch).", allowed=">= 1", identity=False, mutable=True
+    )
+    eval_batch_size_ratio: float = key(
+        4.0, help="Samples at once in validation, as a multiple of per_gpu_batch_size.", allowed="> 0", identity=False,
+        mutable=True)  # fmt: skip
+    precision: str = key(
+        "auto", help="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on CPUs.", allowed=words(Precision),
+        mutable=True)  # fmt: skip
+    num_workers: int = key(
+        2, help="Processes a rank that prepare batches; 0 prepares them in the rank itself.", allowed=">= 0",
+        identity=False, mutable=True)  # fmt: skip
+    num_workers_evaluation: int = key(
+        2, help="The same for validation.", allowed=">= 0", identity=False, mutable=True
+    )
+    accelerator: str = key("auto", help="Where to train.", allowed=words(Accelerator), identity=False, mutable=True)
+    deterministic: bool = key(
+        True, help="Ask PyTorch for deterministic operations, so that a resumed run is bit-identical.",
+        allowed="true, false")  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        check(self.per_gpu_batch_size >= 1, "per_gpu_batch_size", self.per_gpu_batch_size, "1 or more")
+        check(self.eval_batch_size_ratio > 0, "eval_batch_size_ratio", self.eval_batch_size_ratio, "above 0")
+        check_word("precision", self.precision, Precision)
+        check(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        check(self.num_workers_evaluation >= 0, "num_workers_evaluation", self.num_workers_evaluation, "0 or more")
+        check_word("accelerator", self.accelerator, Accelerator)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """`resume.*`: what becomes of the schedule when a run goes on with other settings."""
+
+    schedule: str = key(
+        "auto",
+        help="Learning rate after a change of limits, rate or shape: stretch the old curve to the new end, hold it "
+        "constant, or rewarm from here. auto: stretch while unfinished, rewarm after the end.",
+        allowed=words(OnChange),
+        identity=False,
+        mutable=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_word("schedule", self.schedule, OnChange)

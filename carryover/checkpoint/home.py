@@ -1,0 +1,276 @@
+"""Owns a run as a whole: opening it, claiming it, and finding the newest checkpoint that can be believed.
+
+    parent (no torch)                                       rank 0
+    home = RunHome.open(store, run_key)                     home = RunHome.open(store, run_key)
+    home.start(run_json)
+    home.finish_record()      done already?
+    writer = home.claim(owner=...)   --- handoff() --->     loaded = home.load_newest()
+                                                            writer = Writer.resume(home, handoff, loaded)
+                                                            writer.commit(...) ... writer.finish(...)
+
+Every read is verified by size and digest before it is believed. A checkpoint that does not verify is reported, and the
+next older one that was kept is used; where commits exist but none verifies, it is an error: a run never starts from
+zero by itself.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from carryover.checkpoint import claims, owners
+from carryover.checkpoint.claims import Bid
+from carryover.checkpoint.heartbeat import PATIENCE
+from carryover.checkpoint.layout import LOG, RUN, RUNS, Damaged, run_folder
+from carryover.checkpoint.log import Head, Kind, Log, Record
+from carryover.checkpoint.retention import Point
+from carryover.checkpoint.store import Objects, RawTensor, Ref, Table
+from carryover.checkpoint.writer import Writer
+from carryover.ground import console, storage
+from carryover.ground.digests import canonical
+from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.storage import Store
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A commit or finish that was read whole and verified; its tensors are in memory until it is dropped."""
+
+    record: Record
+    table: Table
+    _tensors: Mapping[str, RawTensor] = field(repr=False)
+
+    def tensors(self, prefix: str = "") -> dict[str, RawTensor]:
+        """Return name -> tensor of the names that start with `prefix`."""
+        return {name: tensor for name, tensor in self._tensors.items() if name.startswith(prefix)}
+
+
+class RunHome:
+    """One run in a store; see the module for who calls what."""
+
+    def __init__(self, home: Store) -> None:
+        self.store = home
+        self.log = Log(home)
+        self.objects = Objects(home)
+
+    @classmethod
+    def open(cls, store: Store, run_key: str) -> "RunHome":
+        """Return the run of this key, which need not exist yet.
+
+        Raises:
+            WrongInput: when the key can't name a folder.
+        """
+        return cls(store.sub(run_folder(run_key)))
+
+    @classmethod
+    def at(cls, uri: str) -> "RunHome":
+        """Return the run whose home is at `uri`, which must exist.
+
+        Raises:
+            WrongInput: when there is no run.
+        """
+        home = cls(storage.open_store(uri))
+        if not home.exists():
+            keys = home.store.folders(RUNS)
+            hint = f"; it is a store with runs {', '.join(keys[:5])}: name one by --run-key" if keys else ""
+            raise WrongInput(f"{home.store.uri}: no run there (neither {RUN} nor {LOG}/){hint}")
+        return home
+
+    def exists(self) -> bool:
+        """Tell whether anything of this run is there."""
+        return self.store.exists(RUN) or bool(self.log.numbers())
+
+    def start(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        """Write run.json unless there is one; return the one that is there."""
+        self.store.create(RUN, canonical(run))
+        return self.run()
+
+    def run(self) -> dict[str, Any]:
+        """Return run.json.
+
+        Raises:
+            Damaged: when it is missing or no JSON object.
+        """
+        try:
+            found = json.loads(self.store.read(RUN))
+        except FileNotFoundError:
+            raise Damaged(f"{self.store.at(RUN)}: missing") from None
+        except ValueError as error:
+            raise Damaged(f"{self.store.at(RUN)}: not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise Damaged(f"{self.store.at(RUN)}: not a JSON object")
+        return found
+
+    def latest_claim(self) -> Record | None:
+        """Return the newest readable claim, None when nobody has claimed this run."""
+        return self._newest_readable("claim")
+
+    def finish_record(self) -> Record | None:
+        """Return the newest readable finish, None when there is none; an unreadable one is reported."""
+        return self._newest_readable("finish")
+
+    def finish_records(self) -> list[Record]:
+        """Return all finishes, oldest first (a run that was continued has several).
+
+        Raises:
+            Damaged: when one of them can't be read.
+        """
+        found: list[Record] = []
+        number = self.log.head().newest.finish
+        while number is not None:
+            found.append(self.log.read(number))
+            number = self.log.newest_before(number).finish
+        return found[::-1]
+
+    def commits(self) -> list[Record]:
+        """Return the commits that are kept and readable, oldest first; their objects are not looked at."""
+        return sorted(self._candidates(self.log.head(), on_damage=lambda _: None), key=lambda record: record.number)
+
+    def fruitless_attempts(self, owner: str) -> int:
+        """Return how many attempts in a row, the last ones, were `owner`'s and brought no commit."""
+        newest, count = self.log.head().newest, 0
+        while newest.claim is not None and newest.claim > max(newest.commit or -1, newest.finish or -1):
+            if self.log.read(newest.claim).body["owner"] != owner:
+                break
+            count += 1
+            newest = self.log.newest_before(newest.claim)
+        return count
+
+    def load_newest(self, on_damage: Report = console.warn) -> Loaded | None:
+        """Return the newest checkpoint that verifies, None when there has never been one.
+
+        Args:
+            on_damage: told in one line about everything that does not verify.
+
+        Raises:
+            CarryoverError: when there are commits and none of them verifies.
+        """
+        head = self.log.head()
+        for problem in head.unreadable:
+            on_damage(f"{self.store.uri}: {problem}")
+        for record in self._candidates(head, on_damage):
+            try:
+                return self.load(record, head)
+            except Damaged as error:
+                on_damage(f"{self.store.uri}: commit {record.number} (step {record.step}) can't be used: {error}")
+        self._refuse_zero(head)
+        return None
+
+    def load(self, record: Record, head: Head | None = None) -> Loaded:
+        """Read a commit or finish whole.
+
+        Raises:
+            Damaged: when anything of it is not what was written.
+        """
+        self.log.confirm(record, head or self.log.head())
+        table = self.objects.load_table(record.table)
+        _agrees(record, table)
+        return Loaded(record, table, self.objects.read_tensors(table))
+
+    def read_tensors(self, record: Record, prefix: str = "") -> dict[str, RawTensor]:
+        """Return the tensors of a commit or finish whose names start with `prefix`, verified; reads no other packs."""
+        return self.objects.read_tensors(record.table, prefix)
+
+    def read_files(self, finish: Record) -> dict[str, bytes]:
+        """Return relative name -> content of the files of a finish, verified."""
+        return {name: self.objects.get(Ref.from_json(ref)) for name, ref in finish.body["files"].items()}
+
+    def points(self, newest: Record) -> list[Point]:
+        """Return what retention goes on with after `newest` was loaded: the commits it kept that are still whole."""
+        found = [Point.of(newest)]
+        for number in newest.kept:
+            if number == newest.number:
+                continue
+            try:
+                record = self.log.read(number)
+                self.objects.check_sizes(record.objects)
+            except Damaged:
+                continue  # Gone or cut; whoever loads or verifies it says so. It can't count as kept any more.
+            found.append(Point.of(record))
+        return sorted(found, key=lambda point: point.number)
+
+    def claim(
+        self,
+        *,
+        owner: str = "",
+        takeover: bool = False,
+        changes: Mapping[str, Any] | None = None,
+        patience: float = PATIENCE,
+        on_wait: Report = console.say,
+    ) -> Writer | None:
+        """Start an attempt, waiting while another owner's is alive.
+
+        Args:
+            owner: who we are; "" means this very process.
+            takeover: claim even from a living owner, and even when one took the run from us.
+            changes: dotted recipe key -> value where this attempt differs from run.json; earlier ones stay in force.
+            patience: seconds without a heartbeat after which another owner counts as gone.
+            on_wait: told once whom we wait for.
+
+        Returns:
+            The writer; None when another owner finished the run while we waited: look at `finish_record` again.
+
+        Raises:
+            Superseded: when another owner took this run from us.
+            CarryoverError: when there are commits and none is whole.
+        """
+        bid = Bid(owner or owners.local_owner(), takeover, changes or {}, patience, on_wait)
+        return claims.claim(self, bid)
+
+    def newest_whole(self, head: Head) -> int | None:
+        """Return the number of the newest commit whose objects are all there by size; nothing is read or hashed.
+
+        Raises:
+            CarryoverError: when there are commits and none is whole.
+        """
+        for record in self._candidates(head, on_damage=lambda _: None):
+            try:
+                self.objects.check_sizes(record.objects)
+            except Damaged:
+                continue  # load_newest, which verifies, reports it.
+            return record.number
+        self._refuse_zero(head)
+        return None
+
+    def _candidates(self, head: Head, on_damage: Report) -> Iterator[Record]:
+        """Yield the readable commits that are kept, newest first; the newest readable one says which these are."""
+        newest, number = None, head.newest.commit
+        while newest is None and number is not None:
+            try:
+                newest = self.log.read(number)
+            except Damaged as error:
+                on_damage(f"{self.store.uri}: {error}")
+                number = self.log.newest_before(number).commit
+        if newest is None:
+            return
+        yield newest
+        for number in sorted(set(newest.kept) - {newest.number}, reverse=True):
+            try:
+                yield self.log.read(number)
+            except Damaged as error:
+                on_damage(f"{self.store.uri}: {error}")
+
+    def _newest_readable(self, kind: Kind) -> Record | None:
+        number = getattr(self.log.head().newest, kind)
+        while number is not None:
+            try:
+                return self.log.read(number)
+            except Damaged as error:
+                console.warn(f"{self.store.uri}: {error}")
+                number = getattr(self.log.newest_before(number), kind)
+        return None
+
+    def _refuse_zero(self, head: Head) -> None:
+        if head.newest.commit is not None or head.unreadable:
+            raise CarryoverError(
+                f"{self.store.uri}: has checkpoints, but none of them verifies; `carryover checkpoint verify` says "
+                "what is wrong. Bring the files back, or start anew under another --run-key"
+            )
+
+
+def _agrees(record: Record, table: Table) -> None:
+    strangers = set(table.objects) - set(record.objects)
+    if strangers:
+        raise Damaged(f"record {record.number} does not name object {min(ref.digest for ref in strangers)}")

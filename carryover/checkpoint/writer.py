@@ -1,0 +1,211 @@
+"""Owns the order in which a checkpoint comes to be, and who may still write.
+
+    commit    1 objects      packs of new tensors, the table          nobody refers to them yet
+              2 log record   put-if-absent                            from here on the checkpoint exists
+              3 last.ckpt    copy of the record                       for people, tools, and the reader's first look
+              4 prune        objects of commits that the record       a crash before or in it leaves only garbage
+                             no longer keeps
+
+A writer is made by a claim, in the process that starts the ranks. It goes to rank 0 as plain JSON (`handoff`), and is a
+writer again there (`resume`). Nothing here is collective: one process writes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from carryover.checkpoint import retention
+from carryover.checkpoint.layout import LAST, Damaged, record_name
+from carryover.checkpoint.log import Head, Kind, Newest, Record
+from carryover.checkpoint.retention import Keep, Point
+from carryover.checkpoint.store import RawTensor, Table
+from carryover.ground.console import warn
+from carryover.ground.errors import CarryoverError, Superseded
+from carryover.ground.storage import first_line
+
+if TYPE_CHECKING:
+    from carryover.checkpoint.home import Loaded, RunHome
+
+
+class Writer:
+    """The one process that may write to a run, until somebody else claims it.
+
+    Attributes:
+        attempt: number of our claim among all claims, from 1.
+        resumed_from: number of the commit that this attempt goes on from, None when it starts from zero.
+    """
+
+    def __init__(self, home: "RunHome", *, head: Head, attempt: int, resumed_from: int | None) -> None:
+        self.home = home
+        self.attempt = attempt
+        self.resumed_from = resumed_from
+        self._head = head
+        self._parent: int | None = None
+        self._points: list[Point] = []
+        self._tables: dict[int, Table] = {}
+        self._finished: frozenset[str] | None = frozenset()
+        self._swept = False
+
+    def handoff(self) -> dict[str, Any]:
+        """Return what rank 0 needs to write on, as plain JSON."""
+        return {
+            "number": self._head.number,
+            "digest": self._head.digest,
+            "newest": asdict(self._head.newest),
+            "attempt": self.attempt,
+            "resumed_from": self.resumed_from,
+        }
+
+    @classmethod
+    def resume(cls, home: "RunHome", handoff: Mapping[str, Any], loaded: "Loaded | None") -> "Writer":
+        """Become the writer in rank 0.
+
+        Args:
+            home: the same run.
+            handoff: what `handoff()` gave.
+            loaded: what `home.load_newest()` returned here; its verified tensors are not written again.
+
+        Raises:
+            Superseded: when somebody else has claimed the run meanwhile.
+        """
+        head = Head(handoff["number"], handoff["digest"], Newest(**handoff["newest"]))
+        if home.store.exists(record_name(head.number + 1)):
+            raise Superseded(f"{home.store.uri}: claimed by somebody else before attempt {handoff['attempt']} started")
+        if loaded is None and head.newest.commit is not None:
+            raise CarryoverError(f"{home.store.uri}: has commits; an attempt must go on from one, not from zero")
+        found = loaded.record.number if loaded else None
+        writer = cls(home, head=head, attempt=handoff["attempt"], resumed_from=found)
+        writer._finished = _objects_of_finishes(home)
+        if loaded:
+            writer._parent = found
+            writer._points = home.points(loaded.record)
+            writer.know(loaded)
+        return writer
+
+    def know(self, loaded: "Loaded") -> None:
+        """Let the tensors of a commit that was loaded (so verified) and is kept count as written."""
+        if any(point.number == loaded.record.number for point in self._points):
+            self._tables[loaded.record.number] = loaded.table
+
+    def commit(
+        self,
+        *,
+        step: int,
+        epoch: int,
+        tensors: Mapping[str, RawTensor],
+        state: Mapping[str, Any],
+        score: float | None = None,
+        keep: Keep = Keep(),  # noqa: B008 - frozen
+    ) -> Record:
+        """Save a checkpoint; it exists when this returns.
+
+        Args:
+            step: optimizer steps done.
+            epoch: epoch that the next sample is of.
+            tensors: all of the state that is tensors, by path ("model/...", "optim/...").
+            state: all else, plain JSON without NaN.
+            score: of the last validation; NaN and None mean that there is none, and are never best.
+            keep: which commits stay from now on.
+
+        Raises:
+            Superseded: when another attempt owns the run; nothing of ours is visible then.
+            OSError: when the store failed; the commit does not exist.
+        """
+        table = self.home.objects.put_tensors(tensors, self._tables.values())
+        score = score if score is not None and math.isfinite(score) else None
+        digests = frozenset(ref.digest for ref in table.objects)
+        points = [*self._points, Point(self._head.number + 1, score, digests)]
+        protect = () if self.resumed_from is None else (self.resumed_from,)
+        kept = retention.what_to_keep(points, keep, protect=protect)
+        body = {
+            "step": step,
+            "epoch": epoch,
+            "table": table.ref.to_json(),
+            "objects": [ref.to_json() for ref in table.objects],
+            "state": state,
+            "kept": kept,
+            "score": score,
+            "parent": self._parent,
+        }
+        record = self._append("commit", body)
+        self.home.store.write(LAST, record.data)
+        dropped = [point for point in points if point.number not in kept]
+        self._points = [point for point in points if point.number in kept]
+        self._tables = {number: known for number, known in self._tables.items() if number in kept}
+        self._tables[record.number] = table
+        self._parent = record.number
+        self._prune(dropped)
+        return record
+
+    def finish(
+        self,
+        *,
+        step: int,
+        reason: str,
+        tensors: Mapping[str, RawTensor],
+        files: Mapping[str, bytes],
+        metrics: Mapping[str, Any],
+        model: str,
+        limits: Mapping[str, Any],
+    ) -> Record:
+        """Write the end of the run: from this record alone its Model can be made again, at any time.
+
+        Args:
+            step: the step that the final weights are of.
+            reason: why it ended, for people.
+            tensors: final weights, names "model/...".
+            files: relative name -> content of all that a Model needs beside weights.
+            metrics: plain JSON without NaN.
+            model: the Model's digest.
+            limits: the limits that were reached (max_epochs and such), to judge later whether more is asked.
+
+        Raises:
+            Superseded, OSError: as `commit`.
+        """
+        table = self.home.objects.put_tensors(tensors, self._tables.values())
+        stored = {name: self.home.objects.put(content) for name, content in files.items()}
+        objects = list(dict.fromkeys([*table.objects, *stored.values()]))
+        body = {
+            "step": step,
+            "reason": reason,
+            "table": table.ref.to_json(),
+            "files": {name: ref.to_json() for name, ref in stored.items()},
+            "objects": [ref.to_json() for ref in objects],
+            "metrics": metrics,
+            "model": model,
+            "limits": limits,
+        }
+        return self._append("finish", body)
+
+    def _append(self, kind: Kind, body: Mapping[str, Any]) -> Record:
+        record = self.home.log.append(self._head, kind=kind, attempt=self.attempt, body=body)
+        self._head = self._head.after(record)
+        return record
+
+    def _prune(self, dropped: list[Point]) -> None:
+        """Delete what the record just written no longer keeps; the first time, what dead attempts left behind too."""
+        objects = self.home.objects
+        if self._finished is None:
+            return
+        try:
+            candidates = objects.names() if not self._swept else [name for point in dropped for name in point.objects]
+            # Looked at after the listing: objects that a successor writes from now on are not in it.
+            if not candidates or self.home.store.exists(record_name(self._head.number + 1)):
+                return
+            needed = self._finished.union(*(point.objects for point in self._points))
+            retention.remove(objects, candidates, needed=needed)
+            self._swept = True
+        except OSError as error:
+            # The commit is safe and garbage hurts nobody: go on, and sweep all of it after the next commit.
+            self._swept = False
+            warn(f"{self.home.store.uri}: old checkpoints not removed yet: {first_line(error)}")
+
+
+def _objects_of_finishes(home: "RunHome") -> frozenset[str] | None:
+    """Return the digests that finishes refer to; None when one can't be read, so that nothing may be deleted."""
+    try:
+        return retention.digests(home.finish_records())
+    except Damaged as error:
+        warn(f"{home.store.uri}: no old checkpoint will be removed, because a finish is unreadable: {error}")
+        return None

@@ -10,7 +10,6 @@ of the Model and the parameters, so it never changes once a model exists.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,27 +47,37 @@ def family_of(instance: str) -> str:
     return max(fitting, key=len)
 
 
-@cache
 def config_class(instances: tuple[str, ...] = ()) -> type:
-    """Return the dataclass of the recipe section `model`: `names`, and one section a family and a custom instance."""
-    sections = dict.fromkeys([*FAMILIES.names(), *instances])
-    fields: list[Any] = [
-        (
-            "names",
-            tuple[str, ...],
-            key(
-                (),
-                help="families or instances to use; empty: chosen from the columns",
-                allowed=", ".join(FAMILIES.names()),
-            ),
-        )
-    ]
-    for name in sections:
+    """Return the dataclass of the recipe section `model`: `names`, and one section a family.
+
+    With custom instance names it is a subclass of `ModelConfig` that has a section for each of them too.
+    """
+    known = FAMILIES.names()
+    fields: list[Any] = []
+    if not instances:
+        help = "families or instances to use; empty: chosen from the columns"
+        fields.append(("names", tuple[str, ...], key((), help=help, allowed=", ".join(known))))
+    for name in instances or known:
         kind = FAMILIES.load(family_of(name)).Config
         fields.append((name, kind, dataclasses.field(default_factory=kind)))
-    made = dataclasses.make_dataclass("ModelConfig", fields, frozen=True)
+    bases = (ModelConfig,) if instances else ()
+    made = dataclasses.make_dataclass("ModelConfig", fields, bases=bases, frozen=True)
     made.__module__ = __name__
     return made
+
+
+if TYPE_CHECKING:
+
+    @dataclass(frozen=True)
+    class ModelConfig:
+        """Recipe section `model`; beside `names` it has a section for every registered family."""
+
+        names: tuple[str, ...] = ()
+
+        def __getattr__(self, section: str) -> Any: ...
+else:
+    # A recipe's keys are known from its classes, and these come from the list of families: one line there adds them.
+    ModelConfig = config_class()
 
 
 def instances_in(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -85,7 +94,7 @@ def instances_in(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted({name for name in custom if name.isidentifier()}))
 
 
-def build_config(values: Mapping[str, Any], *, path: str = "model") -> Any:
+def build_config(values: Mapping[str, Any], *, path: str = "model") -> ModelConfig:
     """Return the `model` section's config object from nested plain values; raises WrongInput."""
     config = configs.build(config_class(instances_in(values)), values, path=path)
     for section in instances_in(values):
@@ -141,7 +150,7 @@ def assembly_from_json(value: Mapping[str, Any]) -> Assembly:
     return Assembly(tuple(branch(part) for part in value["branches"]), fusion, tuple(value["unused"]))
 
 
-def choose(model: Any, schema: Schema) -> Assembly:
+def choose(model: ModelConfig, schema: Schema) -> Assembly:
     """Return what `model.names`, or where it is empty the columns, ask for. Torch-free; named folders are looked at.
 
     Raises:

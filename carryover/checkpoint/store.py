@@ -13,12 +13,13 @@ only the rest: one pack for each group (the first part of the name: model/..., o
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from carryover.checkpoint.layout import FORMAT, OBJECTS, Damaged, is_digest, object_name
-from carryover.checkpoint.pack import RawTensor, parse, pieces
+from carryover.checkpoint.pack import ITEM_SIZES, RawTensor, parse, pieces
 from carryover.ground.digests import Hasher, canonical, digest
 from carryover.ground.storage import Store
 
@@ -58,6 +59,11 @@ class Entry:
     shape: tuple[int, ...]
     digest: str
     pack: int
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return math.prod(self.shape) * ITEM_SIZES[self.dtype]
 
 
 @dataclass(frozen=True)

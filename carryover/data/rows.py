@@ -1,6 +1,6 @@
 """Owns random access to the rows of one split: verified shards become one Arrow file, which is mapped into memory.
 
-    shards in the store --size and blake3 checked--> one row group at a time --> <scratch>/<digest>-<split>.arrow --> take
+    shards in the store --size, blake3--> one row group at a time --> <scratch>/<digest>-<split>.arrow --> take
 
 The file appears under its name only when whole, so a later attempt on the same disk takes it as it is.
 """

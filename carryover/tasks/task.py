@@ -1,0 +1,97 @@
+"""Owns what a task is, which one a problem type has, and the one file of a Model that keeps it."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from carryover.data.config import DataConfig
+from carryover.data.schema import Scalar, Schema
+from carryover.ground.digests import canonical
+from carryover.ground.registry import Registry
+from carryover.models.family import Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TASKS = Registry(
+    "problem type",
+    {
+        "binary": "carryover.tasks.classification:ClassificationTask",
+        "multiclass": "carryover.tasks.classification:ClassificationTask",
+        "regression": "carryover.tasks.regression:RegressionTask",
+    },
+    group="carryover.tasks",
+)
+FILE = "preprocessors/task.json"
+
+
+class Task(Protocol):
+    """What a network's logits stand for. It goes to loader processes, so it must survive being sent there.
+
+    Attributes:
+        classes: the label's values in the order of the logits; None where the label is a number.
+        positive: index of the positive class of a binary problem, else None.
+        num_outputs: number of logits.
+    """
+
+    @property
+    def problem_type(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[Scalar, ...] | None: ...
+
+    @property
+    def positive(self) -> int | None: ...
+
+    @property
+    def num_outputs(self) -> int: ...
+
+    def targets(self, rows: pa.Table) -> np.ndarray:
+        """Return what the loss compares with, [B]: int64 class indices, or float32 numbers as scaled for training.
+
+        Raises:
+            WrongInput: names the value or the gap that the label has and the task has no place for.
+        """
+        ...
+
+    def loss(self, outputs: Outputs, targets: "Tensor") -> "Tensor":
+        """Return each sample's loss [B], auxiliary losses included, in at least float32."""
+        ...
+
+    def predictions(self, logits: np.ndarray) -> np.ndarray:
+        """Return probabilities float64[N, C], or numbers in the label's own unit float64[N], from logits [N, C]."""
+        ...
+
+    def truth(self, targets: np.ndarray) -> np.ndarray:
+        """Return targets as metrics compare them: class indices as they are, numbers in the label's own unit."""
+        ...
+
+    def to_json(self) -> dict[str, object]:
+        """Return all that makes the task, as plain JSON."""
+        ...
+
+
+def make_task(schema: Schema, data: DataConfig) -> Task:
+    """Return the task of a dataset.
+
+    Raises:
+        WrongInput: for a problem type that no task has, or a `data.pos_label` that is no class.
+    """
+    return TASKS.load(schema.problem_type).of(schema, data)
+
+
+def task_files(task: Task) -> dict[str, bytes]:
+    """Return the file that a Model keeps of the task."""
+    return {FILE: canonical(task.to_json())}
+
+
+def restore_task(files: Mapping[str, bytes]) -> Task:
+    """Return the task that a Model's files describe."""
+    stored = json.loads(files[FILE])
+    return TASKS.load(stored["problem_type"]).from_json(stored)

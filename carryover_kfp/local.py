@@ -213,8 +213,14 @@ def _run_process(full_command: list[str], env_vars: Mapping[str, str], show: Cal
 
 
 def _show(lines: IO[str] | None, show: Callable[[str], None]) -> None:
+    """Show a step's own lines; kfp's executor also writes what it is about to do, and its whole input as JSON."""
+    inside_input = False
     for line in lines or ():
-        if line.strip():
+        if line.startswith("[KFP Executor"):
+            inside_input = line.rstrip().endswith("Got executor_input:")
+        elif inside_input:
+            inside_input = line.rstrip() != "}"
+        elif line.strip():
             show(line)
 
 

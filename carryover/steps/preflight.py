@@ -15,6 +15,7 @@ from carryover.ground import storage
 from carryover.ground.console import say, warn
 from carryover.ground.errors import WrongInput
 from carryover.steps.results import in_cluster, resolve_store, write_result
+from carryover.train.recipe import given, make
 
 # The first line of a text table is looked for in so many bytes.
 _HEAD = 1 << 20
@@ -49,11 +50,10 @@ def preflight(
     Raises:
         WrongInput: for the first thing that is wrong.
     """
-    from carryover.train.recipe import load_recipe
-
     began = time.monotonic()
-    load_recipe(recipe, set)
-    say("recipe: every key is known")
+    keys = given(recipe, set)
+    make(keys)
+    say(f"recipe: {len(keys)} key(s) given, all known")
     where = _check_store(store)
     sources = [*source, *validation_source, *test_source]
     if sources and not label:

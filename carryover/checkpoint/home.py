@@ -24,7 +24,7 @@ from carryover.checkpoint.heartbeat import PATIENCE
 from carryover.checkpoint.layout import LOG, RUN, RUNS, Damaged, run_folder
 from carryover.checkpoint.log import Head, Kind, Log, Record
 from carryover.checkpoint.retention import Point
-from carryover.checkpoint.store import Objects, RawTensor, Ref, Table
+from carryover.checkpoint.store import Objects, RawTensor, Table
 from carryover.checkpoint.writer import Writer
 from carryover.ground import console, storage
 from carryover.ground.digests import canonical
@@ -36,10 +36,15 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A commit or finish that was read whole and verified; its tensors are in memory until it is dropped."""
+    """A commit or finish that was read whole and verified; its tensors are in memory until it is dropped.
+
+    Attributes:
+        files: relative name -> content of all beside tensors.
+    """
 
     record: Record
     table: Table
+    files: Mapping[str, bytes] = field(repr=False)
     _tensors: Mapping[str, RawTensor] = field(repr=False)
 
     def tensors(self, prefix: str = "") -> dict[str, RawTensor]:
@@ -167,15 +172,15 @@ class RunHome:
         self.log.confirm(record, head or self.log.head())
         table = self.objects.load_table(record.table)
         _agrees(record, table)
-        return Loaded(record, table, self.objects.read_tensors(table))
+        return Loaded(record, table, self.read_files(record), self.objects.read_tensors(table))
 
     def read_tensors(self, record: Record, prefix: str = "") -> dict[str, RawTensor]:
         """Return the tensors of a commit or finish whose names start with `prefix`, verified; reads no other packs."""
         return self.objects.read_tensors(record.table, prefix)
 
-    def read_files(self, finish: Record) -> dict[str, bytes]:
-        """Return relative name -> content of the files of a finish, verified."""
-        return {name: self.objects.get(Ref.from_json(ref)) for name, ref in finish.body["files"].items()}
+    def read_files(self, record: Record) -> dict[str, bytes]:
+        """Return relative name -> content of the files of a commit or finish, verified."""
+        return {name: self.objects.get(ref) for name, ref in record.files.items()}
 
     def points(self, newest: Record) -> list[Point]:
         """Return what retention goes on with after `newest` was loaded: the commits it kept that are still whole."""
@@ -271,6 +276,6 @@ class RunHome:
 
 
 def _agrees(record: Record, table: Table) -> None:
-    strangers = set(table.objects) - set(record.objects)
+    strangers = {*table.objects, *record.files.values()} - set(record.objects)
     if strangers:
         raise Damaged(f"record {record.number} does not name object {min(ref.digest for ref in strangers)}")

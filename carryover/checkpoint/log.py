@@ -16,7 +16,8 @@ log/0000000004.json   finish   the final weights
  ... what this kind says, beside the keys above:
  claim   owner, host, pid, boot, takeover, changes {recipe key: value}, resumed_from (commit number or null),
          heartbeat_step (last step seen of the attempt before, or null), superseded [owners that lost this run]
- commit  step, epoch, table {digest, size}, objects [{digest, size}] (all it refers to, the table too), state {},
+ commit  step, epoch, table {digest, size}, files {name: {digest, size}}, state {},
+         objects [{digest, size}] (all it refers to, the table too),
          kept [numbers of the commits kept from now on, itself too], score or null,
          parent (number of the commit that its state came from, or null)
  finish  step, reason, table, files {name: {digest, size}}, objects [...], metrics {}, model (digest), limits {}}
@@ -93,6 +94,11 @@ class Record:
     def table(self) -> Ref:
         """The tensor table (commit, finish)."""
         return Ref.from_json(self.body["table"])
+
+    @property
+    def files(self) -> dict[str, Ref]:
+        """Relative name -> object of the files beside tensors (commit, finish)."""
+        return {name: Ref.from_json(value) for name, value in self.body["files"].items()}
 
     @property
     def objects(self) -> tuple[Ref, ...]:

@@ -6,7 +6,7 @@
                  {"format": 1, "kind": "tensors",
                   "packs":   [{"digest", "size"}, ...],
                   "tensors": {name: {"dtype", "shape", "digest", "pack": index into packs}}}
-        file     any bytes (preprocessors and tokenizers of a finish)
+        file     any bytes (preprocessors, tokenizers)
 
 A save hashes every tensor, looks the digests up in the tables it is given and in what this save has written, and packs
 only the rest: one pack for each group (the first part of the name: model/..., optim/...), cut at about one GiB.
@@ -104,6 +104,16 @@ class Objects:
             raise Damaged(f"{object_name(ref.digest)}: missing") from None
         _check(ref, len(data), digest(data))
         return data
+
+    def put_files(self, files: Mapping[str, bytes], known: Iterable[Ref] = ()) -> dict[str, Ref]:
+        """Write the files that are not in `known` (verified or written by this process, and kept); return all by name."""
+        written = set(known)
+        stored: dict[str, Ref] = {}
+        for name, content in files.items():
+            ref = Ref(digest(content), len(content))
+            stored[name] = ref if ref in written else self.put(content)
+            written.add(ref)
+        return stored
 
     def check(self, ref: Ref) -> None:
         """Hash an object in pieces, in little memory; raises as `get` does."""

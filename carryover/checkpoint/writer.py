@@ -13,13 +13,14 @@ writer again there (`resume`). Nothing here is collective: one process writes.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from carryover.checkpoint import retention
 from carryover.checkpoint.layout import LAST, Damaged, record_name
 from carryover.checkpoint.log import Head, Kind, Newest, Record
 from carryover.checkpoint.retention import Keep, Point
-from carryover.checkpoint.store import RawTensor, Table
+from carryover.checkpoint.store import RawTensor, Ref, Table
 from carryover.ground.console import warn
 from carryover.ground.errors import CarryoverError, Superseded
 from carryover.ground.storage import first_line
@@ -43,7 +44,9 @@ class Writer:
         self._head = head
         self._parent: int | None = None
         self._points: list[Point] = []
+        # What this process has verified or written of the commits that are kept: it needn't be written again.
         self._tables: dict[int, Table] = {}
+        self._files: dict[int, frozenset[Ref]] = {}
         self._finished: frozenset[str] | None = frozenset()
         self._swept = False
 
@@ -87,6 +90,7 @@ class Writer:
         """Let the tensors of a commit that was loaded (so verified) and is kept count as written."""
         if any(point.number == loaded.record.number for point in self._points):
             self._tables[loaded.record.number] = loaded.table
+            self._files[loaded.record.number] = frozenset(loaded.record.files.values())
 
     def commit(
         self,
@@ -95,6 +99,7 @@ class Writer:
         epoch: int,
         tensors: Mapping[str, RawTensor],
         state: Mapping[str, Any],
+        files: Mapping[str, bytes] = MappingProxyType({}),
         score: float | None = None,
         keep: Keep = Keep(),  # noqa: B008 - frozen
     ) -> Record:
@@ -105,6 +110,7 @@ class Writer:
             epoch: epoch that the next sample is of.
             tensors: all of the state that is tensors, by path ("model/...", "optim/...").
             state: all else, plain JSON without NaN.
+            files: relative name -> content of what should be there beside weights; unchanged ones are stored once.
             score: of the last validation; NaN and None mean that there is none, and are never best.
             keep: which commits stay from now on.
 
@@ -112,9 +118,9 @@ class Writer:
             Superseded: when another attempt owns the run; nothing of ours is visible then.
             OSError: when the store failed; the commit does not exist.
         """
-        table = self.home.objects.put_tensors(tensors, self._tables.values())
+        table, stored, objects = self._put(tensors, files)
         score = score if score is not None and math.isfinite(score) else None
-        digests = frozenset(ref.digest for ref in table.objects)
+        digests = frozenset(ref.digest for ref in objects)
         points = [*self._points, Point(self._head.number + 1, score, digests)]
         protect = () if self.resumed_from is None else (self.resumed_from,)
         kept = retention.what_to_keep(points, keep, protect=protect)
@@ -122,7 +128,8 @@ class Writer:
             "step": step,
             "epoch": epoch,
             "table": table.ref.to_json(),
-            "objects": [ref.to_json() for ref in table.objects],
+            "files": {name: ref.to_json() for name, ref in stored.items()},
+            "objects": [ref.to_json() for ref in objects],
             "state": state,
             "kept": kept,
             "score": score,
@@ -130,12 +137,12 @@ class Writer:
         }
         record = self._append("commit", body)
         self.home.store.write(LAST, record.data)
-        dropped = [point for point in points if point.number not in kept]
-        self._points = [point for point in points if point.number in kept]
-        self._tables = {number: known for number, known in self._tables.items() if number in kept}
-        self._tables[record.number] = table
         self._parent = record.number
-        self._prune(dropped)
+        self._points = [point for point in points if point.number in kept]
+        self._tables[record.number], self._files[record.number] = table, frozenset(stored.values())
+        self._tables = {number: known for number, known in self._tables.items() if number in kept}
+        self._files = {number: known for number, known in self._files.items() if number in kept}
+        self._prune([point for point in points if point.number not in kept])
         return record
 
     def finish(
@@ -163,9 +170,7 @@ class Writer:
         Raises:
             Superseded, OSError: as `commit`.
         """
-        table = self.home.objects.put_tensors(tensors, self._tables.values())
-        stored = {name: self.home.objects.put(content) for name, content in files.items()}
-        objects = list(dict.fromkeys([*table.objects, *stored.values()]))
+        table, stored, objects = self._put(tensors, files)
         body = {
             "step": step,
             "reason": reason,
@@ -177,6 +182,14 @@ class Writer:
             "limits": limits,
         }
         return self._append("finish", body)
+
+    def _put(
+        self, tensors: Mapping[str, RawTensor], files: Mapping[str, bytes]
+    ) -> tuple[Table, dict[str, Ref], list[Ref]]:
+        """Write all that is new; return the table, the files, and all objects that the two refer to."""
+        table = self.home.objects.put_tensors(tensors, self._tables.values())
+        stored = self.home.objects.put_files(files, {ref for known in self._files.values() for ref in known})
+        return table, stored, list(dict.fromkeys([*table.objects, *stored.values()]))
 
     def _append(self, kind: Kind, body: Mapping[str, Any]) -> Record:
         record = self.home.log.append(self._head, kind=kind, attempt=self.attempt, body=body)

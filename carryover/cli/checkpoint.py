@@ -89,12 +89,12 @@ def show(uri: str, store: str, run_key: str, number: int | None) -> None:
     width = max(len(name) for name, _ in facts)
     click.echo("\n".join(f"{name:<{width}}  {value}" for name, value in facts))
     click.echo("\n" + _table(("group", "tensors", "dtypes", "size"), _groups(table)))
+    if record.files:
+        rows = [(name, _size(ref.size)) for name, ref in sorted(record.files.items())]
+        click.echo("\n" + _table(("file", "size"), rows))
     if record.kind == "commit":
         click.echo("\nstate")
         click.echo(json.dumps(record.state, indent=2, sort_keys=True, ensure_ascii=False))
-    else:
-        files = [(name, _size(ref["size"])) for name, ref in sorted(record.body["files"].items())]
-        click.echo("\n" + _table(("file", "size"), files))
 
 
 @command.command()

@@ -62,7 +62,7 @@ def predict(
     targets: list[Tensor] = []
     rows: list[np.ndarray] = []
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             for batch in batches:
                 with autocast():
                     output = network(batch.to(device, dtype).features).logits
@@ -111,4 +111,4 @@ def mean_loss(task: Task, predicted: Predicted) -> float:
     if not len(predicted.rows):
         return float("nan")
     targets = torch.from_numpy(predicted.targets.astype(np.int64) if task.classes else predicted.targets)
-    return float(task.loss(Outputs(torch.from_numpy(predicted.logits)), targets).mean())
+    return float(task.loss(Outputs(torch.from_numpy(predicted.logits).double()), targets).mean())

@@ -1,0 +1,135 @@
+"""Owns model.json: what a Model is, what its files must be, and its digest.
+
+    <folder>/model.ckpt/model.safetensors     weights, by the names of the network's state_dict
+             preprocessors/assembly.json      which families, with their configs
+             preprocessors/task.json          what the outputs mean
+             preprocessors/<branch>/…         fitted preprocessing, an encoder's config
+             tokenizer/<branch>/…             as transformers writes them
+             model.json                       written last: the Model exists when it does
+
+The digest is over the names and contents of the files alone: the same Model has the same digest wherever it came from.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from carryover.data.schema import Schema
+from carryover.ground.digests import canonical, digest, short
+from carryover.ground.errors import WrongInput
+
+CARD = "model.json"
+WEIGHTS = "model.ckpt/model.safetensors"
+ASSEMBLY = "preprocessors/assembly.json"
+FORMAT = 1
+MODELS = "models"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file: its size in bytes and the blake3 of its bytes, 64 hex characters."""
+
+    size: int
+    blake3: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All of model.json.
+
+    Attributes:
+        digest: names the Model and its folder, 32 hex characters.
+        schema: of the dataset it was trained on.
+        recipe: dotted key -> value, every key.
+        assembly: as `Assembly.to_json`.
+        files: name relative to the folder -> what it must be.
+        dataset: digest and uri of the training data.
+        parent: the Model it was extended from, None for a first one.
+        metrics: name -> value, None where there is none.
+        at: canonical URI of the Model's folder.
+    """
+
+    digest: str
+    schema: Schema
+    recipe: Mapping[str, Any]
+    assembly: Mapping[str, Any]
+    files: Mapping[str, ModelFile]
+    run_key: str
+    step: int
+    checkpoint_uri: str
+    dataset: Mapping[str, Any]
+    at: str
+    parent: Mapping[str, Any] | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON without NaN."""
+        files = {name: vars(file) for name, file in sorted(self.files.items())}
+        finite = {name: _finite(value) for name, value in self.metrics.items()}
+        return {
+            "format": FORMAT,
+            "kind": "model",
+            "digest": self.digest,
+            "label": self.schema.label,
+            "problem_type": self.schema.problem_type,
+            "classes": None if self.schema.classes is None else list(self.schema.classes),
+            "schema": self.schema.to_json(),
+            "recipe": dict(self.recipe),
+            "assembly": dict(self.assembly),
+            "files": files,
+            "run_key": self.run_key,
+            "step": self.step,
+            "checkpoint_uri": self.checkpoint_uri,
+            "dataset": dict(self.dataset),
+            "parent": self.parent,
+            "metrics": finite,
+            "at": self.at,
+            "versions": dict(self.versions),
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of model.json."""
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def digest_of(files: Mapping[str, ModelFile]) -> str:
+    """Return the digest that a Model with these files has."""
+    contents = {name: file.blake3 for name, file in files.items()}
+    return short(digest(canonical({"format": FORMAT, "kind": "model", "files": contents})))
+
+
+def parse_card(data: bytes, *, where: str) -> ModelCard:
+    """Return the card in the bytes of model.json, its digest checked against the files it names.
+
+    Raises:
+        WrongInput: when it is no model card, of another format, or says a digest that its files do not have.
+    """
+    try:
+        value = json.loads(data)
+        if value["kind"] != "model":
+            raise WrongInput(f"{where}: describes a {value['kind']}, not a model")
+        if value["format"] != FORMAT:
+            raise WrongInput(f"{where}: has format {value['format']}; this version reads format {FORMAT}")
+        files = {name: ModelFile(**file) for name, file in value["files"].items()}
+        same = {name: value[name] for name in _SAME}
+        card = ModelCard(schema=Schema.from_json(value["schema"]), files=files, **same)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, WrongInput):
+            raise
+        raise WrongInput(f"{where}: is not a whole model card ({type(error).__name__}: {error})") from error
+    unsafe = [name for name in files if name.startswith("/") or ".." in name.split("/")]
+    if unsafe or digest_of(files) != card.digest:
+        raise WrongInput(f"{where}: damaged, its digest is not that of the files it names")
+    return card
+
+
+_SAME = (
+    "digest", "recipe", "assembly", "run_key", "step", "checkpoint_uri", "dataset", "parent", "metrics", "at", "versions"
+)  # fmt: skip
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

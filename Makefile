@@ -7,10 +7,11 @@
 #   lint        ruff (lint and format), import-linter, basedpyright
 #   format      let ruff mend what it can
 #   bench       measurements, as JSON under build/bench/
+#   docs        write generated pages anew: docs/recipe.md, READMEs of components, compiled pipelines
 #   lock        write requirements.lock anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench lock
+.PHONY: help setup demo test test-slow lint format bench docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,6 +52,11 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.first_step
+
+docs: setup
+	$(BIN)/python -m tools.recipe_page
+	$(BIN)/python -m carryover_kfp.readme
+	$(BIN)/carryover compile train -o pipelines/train/pipeline.yaml
 
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra demo --extra dev --universal --python-version 3.11 \

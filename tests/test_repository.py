@@ -9,6 +9,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from carryover.train.recipe import keys
+from tools import recipe_page
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Requirements of the lock: "name==version ; marker \" followed by indented hashes.
@@ -97,3 +100,20 @@ def test_readme_and_makefile_agree_on_the_verbs() -> None:
     named = {word for pair in named for word in pair if word}
     assert {"setup", "demo", "test", "test-slow", "lint", "bench"} <= verbs
     assert named <= verbs
+
+
+def test_recipe_page_is_what_the_config_classes_say() -> None:
+    assert recipe_page.PAGE.read_text(encoding="utf-8") == recipe_page.page(), "run `make docs`"
+
+
+def test_every_recipe_key_says_what_it_means() -> None:
+    assert [name for name, info in keys().items() if not info.help] == []
+
+
+def test_setup_says_which_python_it_wants(tmp_path: Path) -> None:
+    """The first thing a stranger meets on a machine with another Python: one line, and nothing half made."""
+    script = ["sh", "tools/make_venv.sh", str(tmp_path / "venv"), "requirements.lock", "python-of-another-age"]
+    ended = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "no Python 3.11, 3.12 or 3.13 among: python-of-another-age" in ended.stderr
+    assert not (tmp_path / "venv").exists()

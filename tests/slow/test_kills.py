@@ -54,6 +54,7 @@ class Job:
             "seed": 7,
             "model.hf_text.checkpoint_name": self.model,
             "model.hf_text.max_text_len": 32,
+            "data.categorical.minimum_cat_count": 10,
             "optimization.max_epochs": EPOCHS,
             "optimization.learning_rate": 0.003,
             "env.batch_size": 16,

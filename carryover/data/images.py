@@ -1,0 +1,51 @@
+"""Owns whether sampled values of a column are images: names of files beside the source, or bytes."""
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from carryover.data.tally import Sampled
+from carryover.ground import storage
+from carryover.ground.errors import WrongInput
+
+# A name without one of these is not even looked for: each look is a request where the source is an object store.
+ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+THREADS = 16
+
+
+def share_opened(sample: Sequence[Sampled]) -> float:
+    """Return which share of sampled values opens as an image; of several names in one value ("a.jpg;b.jpg"), one must.
+
+    Relative names are looked for in the folder of the file that they stand in.
+    """
+    if not sample:
+        return 0.0
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(_opens, sample)) / len(sample)
+
+
+def _opens(entry: Sampled) -> bool:
+    if isinstance(entry.value, bytes):
+        return _is_image(entry.value)
+    names = [] if entry.value is None else entry.value.split(";")
+    return any(_opens_file(entry.folder, name.strip()) for name in names if name.lower().strip().endswith(ENDINGS))
+
+
+def _opens_file(folder: str, name: str) -> bool:
+    try:
+        uri = name if "://" in name or name.startswith("/") else storage.join(folder, name)
+        with storage.open_uri(uri) as file:
+            return _is_image(file.read())
+    except (OSError, WrongInput):
+        # Not there, not readable, or no place at all: the value names no image.
+        return False
+
+
+def _is_image(data: bytes) -> bool:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)):
+            return True
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return False

@@ -66,8 +66,10 @@ class Beat:
         self._thread.join()
 
     def _run(self) -> None:
-        count, in_trouble = 0, False
-        while not self._stop.wait(self.interval if count else 0):
+        count, in_trouble, last = 0, False, False
+        while not last:
+            # The last beat comes when the block ends: it tells the next attempt how far this one got.
+            last = self._stop.wait(self.interval if count else 0)
             count += 1
             try:
                 if int(read_beat(self.home).get("attempt", 0)) > self.attempt:

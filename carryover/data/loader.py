@@ -11,7 +11,6 @@ those alone. So a loader opens at any position at once, and the number of worker
 import ctypes
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +33,7 @@ class Micro(NamedTuple):
     Attributes:
         epoch: the epoch it belongs to.
         first, last: its positions [first, last) in the epoch's order.
-        index: its place in the global batch, the same for every number of ranks.
+        place: where it stands in the global batch, the same for every number of ranks.
         size: samples of the whole global batch.
         counts: False for a stand-in, computed only so that this rank takes part in the step's collectives.
         ends_step: whether it is this rank's last one of the step.
@@ -43,7 +42,7 @@ class Micro(NamedTuple):
     epoch: int
     first: int
     last: int
-    index: int
+    place: int
     size: int
     counts: bool
     ends_step: bool
@@ -85,7 +84,7 @@ def micros_of_step(
         if index % world == rank
     ]
     if not mine:
-        # Every rank must meet the others in this step's gradient reduction: it computes the step's first sample for nothing.
+        # Every rank must meet the others in the step's reduction: this one computes a sample that counts for nothing.
         mine = [Micro(epoch, position, position + 1, 0, size, False, False)]
     return [*mine[:-1], mine[-1]._replace(ends_step=True)]
 
@@ -96,8 +95,14 @@ def training_micros(
     """Yield a rank's micro-batches from a position on, epoch after epoch without end."""
     while True:
         step = micros_of_step(
-            rows=rows, epoch=epoch, position=position, batch_size=batch_size, micro_size=micro_size, rank=rank,
-            world=world)  # fmt: skip
+            rows=rows,
+            epoch=epoch,
+            position=position,
+            batch_size=batch_size,
+            micro_size=micro_size,
+            rank=rank,
+            world=world,
+        )
         yield from step
         position += step[0].size
         if position >= rows:
@@ -115,9 +120,7 @@ def evaluation_micros(*, rows: int, micro_size: int, rank: int, world: int) -> I
 class MicroBatches(Dataset[Batch]):
     """Prepares micro-batches of one split by name; `__getitem__` takes a `Micro`."""
 
-    def __init__(
-        self, split: Rows, features: Features, targets: Targets, *, training: bool, seed: int = 0
-    ) -> None:
+    def __init__(self, split: Rows, features: Features, targets: Targets, *, training: bool, seed: int = 0) -> None:
         self.split = split
         self.features = features
         self.targets = targets
@@ -143,7 +146,7 @@ def load(micros: Iterable[Micro], batches: MicroBatches, *, workers: int) -> Ite
         batch_size=None,
         sampler=micros,
         num_workers=workers,
-        collate_fn=_as_is,
+        collate_fn=_as_is,  # pyright: ignore[reportArgumentType]
         worker_init_fn=_die_with_parent if workers else None,
         prefetch_factor=4 if workers else None,
     )

@@ -1,7 +1,9 @@
 """Owns the ranks: the only importer of torch.distributed. One process without a launcher is a world of one."""
 
+import contextlib
 import os
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -37,7 +39,7 @@ def stop() -> None:
 
 
 def wrap(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return the network under DistributedDataParallel (rank 0's weights win), or itself in a world of one. Collective."""
+    """Return the network under DistributedDataParallel (rank 0 gives the weights), or itself in a world of one."""
     if world() == 1:
         return network
     from torch.nn.parallel import DistributedDataParallel
@@ -46,10 +48,27 @@ def wrap(network: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
 
 
+def reduces(wrapped: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which backward passes sum gradients over ranks only if `wanted`."""
+    if wanted or world() == 1:
+        return contextlib.nullcontext()
+    from torch.nn.parallel import DistributedDataParallel
+
+    assert isinstance(wrapped, DistributedDataParallel)
+    return wrapped.no_sync()
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum a tensor over all ranks in place and return it. Collective."""
     if world() > 1:
         distributed.all_reduce(values)
+    return values
+
+
+def from_first(values: Tensor) -> Tensor:
+    """Return rank 0's tensor, on every rank; shapes and dtypes must agree. Collective."""
+    if world() > 1:
+        distributed.broadcast(values, src=0)
     return values
 
 

@@ -12,6 +12,7 @@ torchrun exits with 1 whatever its workers return, so the ranks' own files decid
 with 0 and says 75 in its file: for torchrun a non-zero exit would be a failure, and it would kill the others.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -88,11 +89,21 @@ def run_ranks(
     spec_file.write_text(json.dumps(spec))
     progress_file(scratch).unlink(missing_ok=True)
     agent = subprocess.Popen(
-        [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), "--standalone", "--nnodes=1",
-         f"--nproc-per-node={ranks}", "-m", module, str(spec_file)],
+        [
+            sys.executable,
+            "-m",
+            "carryover.launch.agent",
+            str(os.getpid()),
+            "--standalone",
+            "--nnodes=1",
+            f"--nproc-per-node={ranks}",
+            "-m",
+            module,
+            str(spec_file),
+        ],
         env=_environment(ranks, scratch),
         start_new_session=True,
-    )  # fmt: skip
+    )
     asked: list[float] = []
     with _on_stop_signal(lambda: asked.append(time.monotonic())):
         try:
@@ -128,13 +139,16 @@ def _write(scratch: Path, rank: int, values: Mapping[str, Any]) -> None:
 
 def _rank_words(scratch: Path) -> dict[int, dict[str, Any]]:
     return {
-        int(path.stem.removeprefix("rank-")): json.loads(path.read_text()) for path in sorted(scratch.glob("rank-*.json"))
+        int(path.stem.removeprefix("rank-")): json.loads(path.read_text())
+        for path in sorted(scratch.glob("rank-*.json"))
     }
 
 
 def _environment(ranks: int, scratch: Path) -> dict[str, str]:
     """Return the ranks' environment; thread pools are sized so that ranks don't fight for cores."""
-    threads = max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // ranks)
+    threads = max(
+        1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // ranks
+    )
     defaults = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     return {**defaults, **os.environ, PROGRESS_VARIABLE: str(progress_file(scratch))}
 
@@ -161,10 +175,8 @@ def _end(agent: subprocess.Popen[bytes], scratch: Path) -> None:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
@@ -184,13 +196,15 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
     if stopped:
         return Ending(_RUN_AGAIN, "stopped before the ranks could save", step)
     if words:
-        return Ending(_RUN_AGAIN, f"rank {', '.join(map(str, silent))} was lost (killed from outside, or for memory)", step)
+        return Ending(
+            _RUN_AGAIN, f"rank {', '.join(map(str, silent))} was lost (killed from outside, or for memory)", step
+        )
     return Ending(1, f"torchrun ended with exit code {code} before any rank began", step)
 
 
 @contextmanager
 def _on_stop_signal(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` on SIGTERM or SIGINT while the block runs; elsewhere than in the main thread signals stay as they are."""
+    """Call `act` on SIGTERM or SIGINT while the block runs; outside the main thread signals stay as they are."""
     try:
         old = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:

@@ -14,7 +14,7 @@ from carryover.data.schema import missing_column
 from carryover.ground import storage
 from carryover.ground.console import say, warn
 from carryover.ground.errors import WrongInput
-from carryover.steps.results import in_cluster, resolve_store, write_result
+from carryover.steps.results import resolve_store, write_result
 from carryover.train.recipe import given, make
 
 # The first line of a text table is looked for in so many bytes.
@@ -75,13 +75,6 @@ def preflight(
 
 def _check_store(store: str) -> storage.Store:
     """Return the store, once it is sure that every step of the run will find it again."""
-    if in_cluster():
-        if not store:
-            raise WrongInput("store: missing; in a cluster it must be given, e.g. s3://bucket/carryover")
-        if storage.scheme_of(store) in ("file", "memory"):
-            raise WrongInput(
-                f"store: '{store}' is inside this pod and ends with it; give an object store, e.g. s3://bucket/carryover"
-            )
     where = storage.open_store(resolve_store(store))
     if where.scheme == "s3":
         _check_credentials(where)

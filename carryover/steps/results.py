@@ -13,12 +13,24 @@ from typing import Any
 
 from carryover.ground import storage
 from carryover.ground.console import say
+from carryover.ground.errors import WrongInput
 
 DEFAULT_STORE = ".carryover"
 
 
 def resolve_store(store: str) -> str:
-    """Return the canonical URI of the store; an empty one is ./.carryover, and is said."""
+    """Return the canonical URI of the store; an empty one is ./.carryover, and is said.
+
+    Raises:
+        WrongInput: in a cluster, when it is not given or is a path of the pod, which ends with the pod.
+    """
+    if in_cluster():
+        if not store:
+            raise WrongInput("store: missing; in a cluster it must be given, e.g. s3://bucket/carryover")
+        if storage.scheme_of(store) in ("file", "memory"):
+            raise WrongInput(
+                f"store: '{store}' is inside this pod and ends with it; give an object store, e.g. s3://bucket/carryover"
+            )
     uri = storage.normal(store or DEFAULT_STORE)
     if not store:
         say(f"store: {uri} (default; --store URI for another)")

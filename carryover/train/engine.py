@@ -23,7 +23,7 @@ _RANKS_THAT_NEED_PRIMING = 3
 
 
 class StepResult(NamedTuple):
-    """What one step gives: the sum of this rank's sample losses (a scalar tensor) and the gradient's norm, if clipped."""
+    """What one step gives: the sum of this rank's sample losses (a scalar), and the gradient's norm if clipped."""
 
     loss: Tensor
     norm: float | None
@@ -57,7 +57,8 @@ class Engine:
         self._mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
         self._wrapped = dist.wrap(self.network, device)
         self._optimizer = build_optimizer(self.network, config)
-        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")  # pyright: ignore[reportPrivateImportUsage]
+        scaled = precision == "16-mixed"
+        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)  # pyright: ignore[reportPrivateImportUsage]
         self._primed = dist.world() < _RANKS_THAT_NEED_PRIMING
 
     def step(self, batches: Iterable[Batch], *, step: int, rate: float) -> StepResult:
@@ -104,10 +105,9 @@ class Engine:
     def _backward(self, batch: Batch, step: int) -> Tensor:
         micro = batch.micro
         batch = batch.to(self.device, self.dtype)
-        quiet = dist.world() > 1 and not micro.ends_step
-        with self._wrapped.no_sync() if quiet else contextlib.nullcontext():
+        with dist.reduces(self._wrapped, micro.ends_step):
             # Dropout is a function of the micro-batch's place in the global batch, not of the rank or of the past.
-            torch.manual_seed(int(mix(self._seed, step, micro.index) >> 1))
+            torch.manual_seed(int(mix(self._seed, step, micro.place) >> 1))
             with self.autocast():
                 outputs = self._wrapped(batch.features)
                 losses = self._loss(outputs, batch.targets)

@@ -74,9 +74,7 @@ class Limits:
         state.done = self.reached(state) or ("early_stopping" if stopped_early else out_of_time)
 
 
-def limits_of(
-    optimization: Optimization, env: Env, *, rows: int, validates: bool, time_limit: float | None
-) -> Limits:
+def limits_of(optimization: Optimization, env: Env, *, rows: int, validates: bool, time_limit: float | None) -> Limits:
     """Return the limits that a recipe and a time limit set for a training split of `rows` samples."""
     return Limits(
         rows=rows,

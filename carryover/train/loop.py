@@ -1,12 +1,12 @@
 """Owns the training loop, and nothing that stands beside it.
 
-    for each global batch, from the state's position on:
-        forward and backward over this rank's micro-batches, one optimizer step      Engine
-        count it                                                                     RunState
-        agree with the other ranks: loss, stop wanted, save due, time up             one reduction
-        tell people                                                                  Reporter
-        validate, when a check is due or training is over                            Validator
-        commit, when a save is due, the score is the best yet, or it is time to go   Saver
+for each global batch, from the state's position on:
+    forward and backward over this rank's micro-batches, one optimizer step      Engine
+    count it                                                                     RunState
+    agree with the other ranks: loss, stop wanted, save due, time up             one reduction
+    tell people                                                                  Reporter
+    validate, when a check is due or training is over                            Validator
+    commit, when a save is due, the score is the best yet, or it is time to go   Saver
 """
 
 import time
@@ -22,6 +22,7 @@ from carryover.train.engine import Engine, StepResult
 from carryover.train.limits import Limits
 from carryover.train.schedule import Curve
 from carryover.train.state import RunState
+from carryover.train.stop import Stop
 
 PREEMPTED = "preempted"
 
@@ -70,14 +71,7 @@ class Training:
     saver: Saver
     reporter: Reporter
     validator: Validator | None
-    stop: "Stop"
-
-
-@dataclass
-class Stop:
-    """Set from a signal handler: this rank was asked to stop."""
-
-    wanted: bool = False
+    stop: Stop
 
 
 def train(run: Training) -> str:

@@ -1,4 +1,4 @@
-"""Owns the optimizer: its parameter groups, and its state by parameter name, so that order and wrapping don't matter."""
+"""Owns the optimizer: its groups, and its state by parameter name, so that order and wrapping play no part."""
 
 from collections.abc import Mapping
 

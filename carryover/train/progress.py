@@ -1,7 +1,7 @@
 """Owns what people see of a training while it runs: lines on the console, metrics.jsonl, the progress file.
 
-    metrics.jsonl      one line a logged step and one a validation, over all attempts; rewritten with each commit, before
-                       the commit's record, so that it never knows less than the newest checkpoint
+metrics.jsonl      one line a logged step and one a validation, over all attempts; rewritten with each commit, before
+                   the commit's record, so that it never knows less than the newest checkpoint
 """
 
 import json
@@ -97,8 +97,11 @@ class Progress:
         self._home.write(METRICS, "".join(json.dumps(line) + "\n" for line in self._lines).encode())
 
     def _add(self, state: RunState, **values: Any) -> None:
-        finite = {name: value if value == value and abs(value or 0) != float("inf") else None
-                  for name, value in values.items() if value is not None}  # fmt: skip
+        finite = {
+            name: value if value == value and abs(value or 0) != float("inf") else None
+            for name, value in values.items()
+            if value is not None
+        }
         self._lines.append({"step": state.step, "epoch": state.epoch, "attempt": self._attempt, **finite})
 
     def _mark(self, step: int) -> None:

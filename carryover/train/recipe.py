@@ -88,14 +88,17 @@ def make(flat: Mapping[str, Any]) -> Recipe:
     Raises:
         WrongInput: for an unknown key (with the nearest known one) or a value that is not possible.
     """
+    flat = {name: value for name, value in flat.items() if not _is_empty_section(name, value)}
     values = config.nest(flat)
     model = values.get("model") or {}
     if not isinstance(model, Mapping):
         raise WrongInput(f"model: {model!r} is not possible; it must be a section with keys of its own")
     known = keys(assembly.instances_in(model))
     for name in flat:
-        if name not in known and not _is_empty_section(name, flat[name], known):
-            raise WrongInput(config.unknown_key(name, known))
+        if name not in known:
+            below = next((other for other in known if other.startswith(f"{name}.")), "")
+            words = f"{name}: is a section; it needs keys below it, such as '{below}'"
+            raise WrongInput(words if below else config.unknown_key(name, known))
     return config.build(Recipe, {**values, "model": assembly.build_config(model)})
 
 
@@ -201,9 +204,9 @@ def _canonical_name(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def _is_empty_section(name: str, value: Any, known: Mapping[str, KeyInfo]) -> bool:
+def _is_empty_section(name: str, value: Any) -> bool:
     """Allow "env:" with nothing below it, as a recipe that is being written has it."""
-    return not value and any(other.startswith(f"{name}.") for other in known)
+    return value in (None, {}) and any(other.startswith(f"{name}.") for other in keys())
 
 
 def _one_line(error: Exception) -> str:

@@ -1,11 +1,12 @@
 """Owns what a commit of a training is made of, and when there is one.
 
-    samples/<step>-<attempt>-0.json      with `data.record_samples`: the rows of every step since the commit before,
-                                         {"from_step", "to_step", "epoch_rows": [[step, epoch, [row, ...]], ...]};
-                                         written before the commit's record, so committed steps always have theirs
+samples/<step>-<attempt>-0.json      with `data.record_samples`: the rows of every step since the commit before,
+                                     {"from_step", "to_step", "epoch_rows": [[step, epoch, [row, ...]], ...]};
+                                     written before the commit's record, so committed steps always have theirs
 """
 
 import json
+import time
 from collections.abc import Mapping
 
 import torch
@@ -53,7 +54,7 @@ class CommitSaver:
 
     def due(self, state: RunState) -> bool:
         """Tell whether it is time to save."""
-        return self._due.now(state.step)
+        return self._due.due(step=state.step, now=time.monotonic())
 
     def seen(self, state: RunState, batches: list[Batch]) -> None:
         """Take in the micro-batches of the step that led to this state."""
@@ -66,6 +67,7 @@ class CommitSaver:
             self._samples.save(state.step)
         if not self._writer:
             return
+        started = time.monotonic()
         self._reporter.save()
         state.scaler = engine.scaler_state()
         record = self._writer.commit(
@@ -77,7 +79,8 @@ class CommitSaver:
             score=state.score if state.checked_step == state.step else None,
             keep=self._keep,
         )
-        self._due.saved(state.step)
+        now = time.monotonic()
+        self._due.saved(step=state.step, now=now, seconds=now - started)
         say(f"committed step {state.step} (record {record.number})")
 
 

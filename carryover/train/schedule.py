@@ -1,12 +1,12 @@
 """Owns the learning rate: a pure function of the step, and what becomes of it when a run's settings change.
 
-    rate
-    peak |      ____
-         |    /      \\__              stretch    the same curve, drawn to the new end
-         |  /           \\__           constant   the rate of this moment, to the end
-         |/                \\___       rewarm     warm-up and decay anew, from here to the new end
-         +--------------------------> step
-        start  start+warmup     end
+rate
+peak |      ____
+     |    /      \\__              stretch    the same curve, drawn to the new end
+     |  /           \\__           constant   the rate of this moment, to the end
+     |/                \\___       rewarm     warm-up and decay anew, from here to the new end
+     +--------------------------> step
+    start  start+warmup     end
 """
 
 import math
@@ -83,14 +83,19 @@ def next_curve(curve: Curve, config: Optimization, *, step: int, total: int, on_
         return Curve(step, total, 0, peak, peak, "constant", asked)
     warmup = _warmup(config, total - curve.start)
     return replace(
-        curve, end=total, warmup=warmup, peak=config.learning_rate, floor=config.end_lr, shape=config.lr_schedule,
-        asked=asked)  # fmt: skip
+        curve,
+        end=total,
+        warmup=warmup,
+        peak=config.learning_rate,
+        floor=config.end_lr,
+        shape=config.lr_schedule,
+        asked=asked,
+    )
 
 
 def _fresh(config: Optimization, start: int, total: int) -> Curve:
     warmup = _warmup(config, total - start)
-    return Curve(
-        start, total, warmup, config.learning_rate, config.end_lr, config.lr_schedule, _asked(config, total))  # fmt: skip
+    return Curve(start, total, warmup, config.learning_rate, config.end_lr, config.lr_schedule, _asked(config, total))
 
 
 def _warmup(config: Optimization, steps: int) -> int:

@@ -58,18 +58,30 @@ class Optimization:
         check_word("lr_schedule", self.lr_schedule, Schedule)
         check(0 <= self.end_lr <= self.learning_rate, "end_lr", self.end_lr, "between 0 and learning_rate")
         whole = isinstance(self.warmup_steps, int)
-        check(self.warmup_steps >= 0 and (whole or self.warmup_steps <= 1), "warmup_steps", self.warmup_steps,
-              "a fraction from 0.0 to 1.0, or a number of steps")  # fmt: skip
+        check(
+            self.warmup_steps >= 0 and (whole or self.warmup_steps <= 1),
+            "warmup_steps",
+            self.warmup_steps,
+            "a fraction from 0.0 to 1.0, or a number of steps",
+        )
         check(self.max_epochs >= 1, "max_epochs", self.max_epochs, "1 or more")
         check(self.max_steps == -1 or self.max_steps >= 1, "max_steps", self.max_steps, "-1 or 1 or more")
         check(self.patience >= 1, "patience", self.patience, "1 or more")
         whole = isinstance(self.val_check_interval, int)
-        check(self.val_check_interval > 0 and (whole or self.val_check_interval <= 1), "val_check_interval",
-              self.val_check_interval, "a fraction of an epoch up to 1.0, or a number of steps")  # fmt: skip
+        check(
+            self.val_check_interval > 0 and (whole or self.val_check_interval <= 1),
+            "val_check_interval",
+            self.val_check_interval,
+            "a fraction of an epoch up to 1.0, or a number of steps",
+        )
         check(self.gradient_clip_val >= 0, "gradient_clip_val", self.gradient_clip_val, "0 (off) or above")
         clips = ("norm", "value")
-        check(self.gradient_clip_algorithm in clips, "gradient_clip_algorithm", self.gradient_clip_algorithm,
-              "norm or value")  # fmt: skip
+        check(
+            self.gradient_clip_algorithm in clips,
+            "gradient_clip_algorithm",
+            self.gradient_clip_algorithm,
+            "norm or value",
+        )
         check(self.log_every_n_steps >= 1, "log_every_n_steps", self.log_every_n_steps, "1 or more")
 
 
@@ -78,27 +90,41 @@ class Env:
     """`env.*`: how the work is laid out over the hardware."""
 
     batch_size: int = key(
-        128, help="Samples an optimizer step, over all ranks and accumulated micro-batches.", allowed=">= 1",
-        mutable=True)  # fmt: skip
+        128,
+        help="Samples an optimizer step, over all ranks and accumulated micro-batches.",
+        allowed=">= 1",
+        mutable=True,
+    )
     per_gpu_batch_size: int = key(
         8, help="Samples a rank computes at once (a micro-batch).", allowed=">= 1", identity=False, mutable=True
     )
     eval_batch_size_ratio: float = key(
-        4.0, help="Samples at once in validation, as a multiple of per_gpu_batch_size.", allowed="> 0", identity=False,
-        mutable=True)  # fmt: skip
-    precision: str = key(
-        "auto", help="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on CPUs.", allowed=words(Precision),
-        mutable=True)  # fmt: skip
-    num_workers: int = key(
-        2, help="Processes a rank that prepare batches; 0 prepares them in the rank itself.", allowed=">= 0",
-        identity=False, mutable=True)  # fmt: skip
-    num_workers_evaluation: int = key(
-        2, help="The same for validation.", allowed=">= 0", identity=False, mutable=True
+        4.0,
+        help="Samples at once in validation, as a multiple of per_gpu_batch_size.",
+        allowed="> 0",
+        identity=False,
+        mutable=True,
     )
+    precision: str = key(
+        "auto",
+        help="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on CPUs.",
+        allowed=words(Precision),
+        mutable=True,
+    )
+    num_workers: int = key(
+        2,
+        help="Processes a rank that prepare batches; 0 prepares them in the rank itself.",
+        allowed=">= 0",
+        identity=False,
+        mutable=True,
+    )
+    num_workers_evaluation: int = key(2, help="The same for validation.", allowed=">= 0", identity=False, mutable=True)
     accelerator: str = key("auto", help="Where to train.", allowed=words(Accelerator), identity=False, mutable=True)
     deterministic: bool = key(
-        True, help="Ask PyTorch for deterministic operations, so that a resumed run is bit-identical.",
-        allowed="true, false")  # fmt: skip
+        True,
+        help="Ask PyTorch for deterministic operations, so that a resumed run is bit-identical.",
+        allowed="true, false",
+    )
 
     def __post_init__(self) -> None:
         check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")

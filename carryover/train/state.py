@@ -62,7 +62,7 @@ class RunState:
             self.position = 0
 
     def record(self, score: float, *, greater_is_better: bool) -> bool:
-        """Take in one validation's score and tell whether it is the best so far; a score that is not a number never is."""
+        """Take in one validation's score and tell whether it is the best so far; NaN never is."""
         self.checks += 1
         self.checked_step = self.step
         known = score == score

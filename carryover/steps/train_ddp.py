@@ -1,0 +1,330 @@
+"""Owns the step train-ddp: everything that is decided before a rank starts, and what is left when all have ended.
+
+    recipe, dataset, store   checked                                    wrong input ends here, with one line
+    run key                  the run this is; near twins are named
+    finished?                its Model again, at once
+    claim                    this attempt owns the run
+    ranks                    torchrun, watched; a heartbeat meanwhile
+    Model                    from the finish record; artifact and result.json
+
+No torch in this process: an attempt that can't or need not train ends in a second.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carryover import __version__
+from carryover.checkpoint.heartbeat import Beat
+from carryover.checkpoint.home import RunHome
+from carryover.checkpoint.log import Record
+from carryover.checkpoint.writer import Writer
+from carryover.data.manifest import DatasetCard, load_card
+from carryover.data.rows import materialise
+from carryover.ground import storage
+from carryover.ground.config import check
+from carryover.ground.console import say, warn
+from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
+from carryover.ground.storage import Store
+from carryover.launch import ranks
+from carryover.models.assembly import choose
+from carryover.models.card import MODELS, ModelCard
+from carryover.models.export import write_model
+from carryover.steps.results import resolve_store, write_result
+from carryover.tasks.metrics import find_metric
+from carryover.tasks.task import make_task
+from carryover.train import recipe as recipes
+from carryover.train.limits import Limits, is_finished, limits_of
+from carryover.train.outcome import model_of, versions
+from carryover.train.recipe import Recipe
+from carryover.train.spec import Spec
+from carryover.train.twins import near_twins
+
+RANK_MODULE = "carryover.train.rank"
+FIRST_STEP_VARIABLE = "CARRYOVER_FIRST_STEP_FILE"
+FORMAT = 1
+# Attempts of one owner without a new commit before it gives up.
+MOST_FRUITLESS = 3
+RESUME = ("auto", "never", "must")
+_ERRORS = {error.exit_code: error for error in (WrongInput, RunAgain, Superseded, NoProgress)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One start, with everything that could be wrong about it checked."""
+
+    store: Store
+    home: RunHome
+    run_key: str
+    recipe: Recipe
+    changes: Mapping[str, Any]
+    card: DatasetCard
+    limits: Limits
+    time_limit: float | None
+
+
+def train_ddp(
+    *,
+    dataset: str,
+    store: str = "",
+    output: str = "",
+    outputs_dir: str = "",
+    recipe: str = "",
+    overrides: Sequence[str] = (),
+    run_key: str = "",
+    owner: str = "",
+    takeover: bool = False,
+    resume: str = "auto",
+    nproc_per_node: int = 1,
+    time_limit: float | None = None,
+    grace_seconds: float = 25.0,
+) -> dict[str, Any]:
+    """Train, or go on training, and return the result (also in DIR/result.json).
+
+    Args:
+        dataset: URI of a dataset, or an artifact folder with its card.
+        recipe: path of a YAML file, or YAML text.
+        overrides: "key=value" each; they win over the recipe.
+        run_key: go on with this run; keys not given come from it. "": the run that dataset and recipe name.
+        owner: who we are (a workflow's id), so that a retry supersedes its older attempt at once. "": this process.
+        resume: "auto", "never" (refuse to go on with a run that has commits) or "must" (refuse to start from zero).
+        time_limit: seconds of training over all attempts of the run.
+        grace_seconds: how long ranks may take to save after SIGTERM.
+
+    Raises:
+        CarryoverError: with the exit code of the design.
+    """
+    started = time.monotonic()
+    ranks.check_torchrun()
+    check(nproc_per_node >= 1, "--nproc-per-node", nproc_per_node, "1 or more")
+    check(time_limit is None or time_limit > 0, "--time-limit", time_limit, "above 0 seconds")
+    check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
+    check(resume in RESUME, "--resume", resume, f"one of {', '.join(RESUME)}")
+    plan = _plan(dataset, store, recipe, overrides, run_key, time_limit)
+    finish = _finished(plan)
+    if finish:
+        say(f"run {plan.run_key} is finished ({finish.body['reason']}): its Model is given again")
+    else:
+        finish = _train(plan, owner, takeover, resume, nproc_per_node, grace_seconds)
+    card = _deliver(plan, finish, output)
+    return write_result(_result(plan, finish, card, time.monotonic() - started), output, outputs_dir)
+
+
+def _plan(
+    dataset: str, store: str, recipe: str, overrides: Sequence[str], run_key: str, time_limit: float | None
+) -> Plan:
+    """Check everything a person gave, and say which run it is."""
+    given = recipes.given(recipe, overrides)
+    # A recipe that is wrong by itself is said before anything is looked up.
+    recipes.make(given)
+    card = load_card(dataset)
+    for split in ("train",):
+        if not card.splits[split].rows:
+            raise WrongInput(f"dataset {dataset}: its {split} split is empty; give more rows or another fraction")
+    where = storage.open_store(resolve_store(store))
+    if not where.probe():
+        warn(f"store {where.uri} ignores conditional writes: two writers of one run would not notice each other")
+    if run_key:
+        home, made, changes = _named_run(where, run_key, given, card)
+    else:
+        made = recipes.make(given)
+        run_key = recipes.run_key(card.digest, "", recipes.identity(made))
+        home = RunHome.open(where, run_key)
+        made, changes = _this_run(home, run_key, given, made)
+    find_metric(made.optimization.val_metric, card.schema.problem_type)
+    limits = limits_of(
+        made.optimization,
+        made.env,
+        rows=card.splits["train"].rows,
+        validates=card.splits["validation"].rows > 0,
+        time_limit=time_limit,
+    )
+    return Plan(where, home, run_key, made, changes, card, limits, time_limit)
+
+
+def _named_run(
+    store: Store, run_key: str, given: Mapping[str, Any], card: DatasetCard
+) -> tuple[RunHome, Recipe, dict[str, Any]]:
+    """Return the run that a person named, and the recipe it goes on with."""
+    home = RunHome.open(store, run_key)
+    if not home.exists():
+        raise WrongInput(f"--run-key {run_key}: {store.uri} has no such run; leave it out to start a new one")
+    there = home.run()["dataset"]["digest"]
+    if there != card.digest:
+        raise WrongInput(
+            f"--run-key {run_key}: that run was trained on dataset {there[:32]}, not on {card.digest[:32]}; "
+            "a run can't change its data: leave out --run-key for a new run"
+        )
+    before = _settings(home)
+    made = recipes.make({**before, **given})
+    return home, made, recipes.check_changes(before, made, run=run_key)
+
+
+def _this_run(home: RunHome, run_key: str, given: Mapping[str, Any], made: Recipe) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe to go on with: what run.json says, with the keys given now that leave the run what it is."""
+    if not home.exists():
+        return made, {}
+    before = _settings(home)
+    known = recipes.keys_of(made)
+    now = {name: value for name, value in given.items() if not known[name].identity}
+    if any(before.get(name) != value for name, value in made.flat().items() if known[name].identity):
+        say(f"run {run_key} was continued with other settings; it goes on with those")
+    merged = recipes.make({**before, **now})
+    return merged, recipes.check_changes(before, merged, run=run_key)
+
+
+def _settings(home: RunHome) -> dict[str, Any]:
+    """Return every key as the run last had it: run.json, and what later attempts changed."""
+    claim = home.latest_claim()
+    return {**home.run()["recipe"], **(claim.body["changes"] if claim else {})}
+
+
+def _finished(plan: Plan) -> Record | None:
+    """Return the finish record when there is nothing left to do."""
+    finish = plan.home.finish_record()
+    return finish if finish and is_finished(finish.body, plan.limits) else None
+
+
+def _train(plan: Plan, owner: str, takeover: bool, resume: str, nproc_per_node: int, grace_seconds: float) -> Record:
+    """Claim the run, run the ranks, and return the finish record."""
+    home, run_key = plan.home, plan.run_key
+    _announce(plan, nproc_per_node)
+    _obey(home, resume, owner)
+    fruitless = home.fruitless_attempts(owner) if owner else 0
+    if fruitless >= MOST_FRUITLESS:
+        raise NoProgress(
+            f"run {run_key}: {fruitless} attempts of {owner} ended without a new commit; look at the log of one, "
+            "then start again under another --owner"
+        )
+    with tempfile.TemporaryDirectory(prefix="carryover-") as folder:
+        scratch = Path(folder)
+        rows = {name: str(materialise(plan.card, name, scratch)) for name in ("train", "validation")}
+        home.start(_run_json(plan))
+        writer = home.claim(owner=owner, takeover=takeover, changes=plan.changes)
+        if writer is None:
+            say("another owner finished this run meanwhile")
+        else:
+            _attempt(plan, writer, rows, scratch, nproc_per_node, grace_seconds)
+    finish = home.finish_record()
+    if finish is None:
+        raise CarryoverError(f"run {run_key}: the ranks ended without a finish record")
+    return finish
+
+
+def _attempt(
+    plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path, nproc_per_node: int, grace_seconds: float
+) -> None:
+    """Run the ranks of one attempt; returns when they finished the run, raises what ended them otherwise."""
+    claim = plan.home.latest_claim()
+    assert claim is not None
+    spec = Spec(
+        home=plan.home.store.uri,
+        run_key=plan.run_key,
+        recipe=plan.recipe.flat(),
+        schema=plan.card.schema.to_json(),
+        rows=rows,
+        dataset={"digest": plan.card.digest, "uri": plan.card.at},
+        handoff=writer.handoff(),
+        time_limit=plan.time_limit,
+        lost_step=claim.body["heartbeat_step"],
+        progress=str(ranks.progress_file(scratch)),
+        first_step=os.environ.get(FIRST_STEP_VARIABLE, ""),
+    )
+    with Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(scratch)):
+        ending = ranks.run_ranks(
+            RANK_MODULE, spec.as_json(), ranks=nproc_per_node, scratch=scratch, grace_seconds=grace_seconds
+        )
+    if ending.exit_code:
+        raise _ERRORS.get(ending.exit_code, CarryoverError)(f"run {plan.run_key}: {ending.message}")
+
+
+def _step(scratch: Path) -> int | None:
+    step = ranks.read_progress(scratch)
+    return None if step < 0 else step
+
+
+def _announce(plan: Plan, nproc_per_node: int) -> None:
+    """Say what is about to happen, and what a person may have meant instead."""
+    if plan.home.exists():
+        say(f"run {plan.run_key} exists: going on with it")
+        for name, value in plan.changes.items():
+            say(f"  {name} is now {value!r}")
+    else:
+        assembly = choose(plan.recipe.model, plan.card.schema)
+        make_task(plan.card.schema, plan.recipe.data)
+        say(f"run {plan.run_key}: new; {', '.join(branch.name for branch in assembly.branches)}")
+        if assembly.unused:
+            warn(f"no model reads column {', '.join(assembly.unused)}")
+        for twin in near_twins(plan.store, plan.card.digest, plan.recipe):
+            say(
+                f"near twin: run {twin.run_key} differs only in {twin.words}; to go on with it: --run-key {twin.run_key}"
+            )
+    if not plan.card.splits["validation"].rows:
+        warn("the validation split is empty: no checks, no early stopping, and the last weights are the final ones")
+    say(f"home: {plan.home.store.uri}   ranks: {nproc_per_node}")
+
+
+def _obey(home: RunHome, resume: str, owner: str) -> None:
+    """Hold --resume against what is there; an owner's retries are always auto."""
+    claim = home.latest_claim() if home.exists() else None
+    if resume == "auto" or (claim and owner and claim.body["owner"] == owner):
+        return
+    commits = home.commits() if claim else []
+    if resume == "never" and commits:
+        raise WrongInput(
+            f"--resume never: {home.store.uri} has {len(commits)} commits, the newest at step {commits[-1].step}; "
+            "use --resume auto to go on, or change the recipe (e.g. seed) for another run"
+        )
+    if resume == "must" and not commits:
+        raise WrongInput(f"--resume must: {home.store.uri} has no commit to go on from; use --resume auto to start")
+
+
+def _run_json(plan: Plan) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "run_key": plan.run_key,
+        "recipe": plan.recipe.flat(),
+        "identity": recipes.identity(plan.recipe),
+        "dataset": {"digest": plan.card.digest, "uri": plan.card.at},
+        "parent": None,
+        "versions": versions(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _deliver(plan: Plan, finish: Record, output: str) -> ModelCard:
+    """Put the Model into the store, where it may be already, and into the output folder."""
+    card, files, weights = model_of(plan.home, finish)
+    write_model(plan.store.sub(f"{MODELS}/{card.digest}"), card, files, weights)
+    if output:
+        write_model(storage.open_store(output), card, files, weights)
+    return card
+
+
+def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict[str, Any]:
+    metrics = finish.body["metrics"]
+    claim = plan.home.latest_claim()
+    commits = plan.home.commits()
+    return {
+        "step": "train-ddp",
+        "uri": card.at,
+        "digest": card.digest,
+        "run_key": plan.run_key,
+        "checkpoint_uri": plan.home.store.uri,
+        "checkpoint": commits[-1].number if commits else None,
+        "metrics": {name: value for name, value in metrics.items() if name.startswith("val_")},
+        "reason": finish.body["reason"],
+        "model_step": finish.step,
+        "optimizer_steps": metrics["steps"],
+        "samples": metrics["samples"],
+        "train_seconds": round(metrics["seconds"], 3),
+        "attempts": claim.attempt if claim else 0,
+        "lost_steps": metrics["lost_steps"],
+        "dataset_digest": plan.card.digest,
+        "seconds": round(seconds, 3),
+        "version": __version__,
+    }

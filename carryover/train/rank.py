@@ -1,0 +1,56 @@
+"""Owns the life of one rank's process: it says that it is there, hears SIGTERM, trains, and says how it ended.
+
+torchrun starts it as `python -m carryover.train.rank SPEC_FILE`. Nothing heavy is imported before the signal handler
+is in place, so a stop that comes while libraries load is heard as well.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from carryover.ground.errors import CarryoverError, RunAgain
+from carryover.launch import ranks
+from carryover.launch.processes import die_with_parent
+from carryover.train.stop import Stop
+
+
+def main() -> None:
+    """Run one rank; the exit code is 0 for every ending that torchrun must not take for a failure."""
+    die_with_parent(os.getppid())
+    spec_file = Path(sys.argv[1])
+    rank = int(os.environ.get("RANK", "0"))
+    stop = Stop()
+    signal.signal(signal.SIGTERM, lambda *_: stop.ask())
+    # Ctrl-C reaches the step, which passes it on as SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ranks.report_start(spec_file.parent, rank)
+    code, message = _train(json.loads(spec_file.read_text()), stop)
+    ranks.report_end(spec_file.parent, rank, code, message)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Interpreter teardown of the heavy libraries takes a second and can hang on their threads; all is saved by now.
+    os._exit(0 if code in (0, RunAgain.exit_code) else 1)
+
+
+def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str]:
+    try:
+        from carryover.train.run import attempt
+
+        attempt(spec, stop)
+    except CarryoverError as error:
+        return error.exit_code, str(error)
+    except Exception as error:
+        from carryover.ground import dist
+
+        if dist.is_lost_peer(error):
+            return RunAgain.exit_code, "another rank was lost"
+        traceback.print_exc()
+        return 1, f"{type(error).__name__}: {error}".splitlines()[0]
+    return 0, ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Owns one attempt on one rank: the newest checkpoint, the parts that the recipe asks for, the loop, the finish.
+
+    every rank          newest commit -> weights, optimizer, state        (rank 0 names it, all read the same one)
+                        recipe -> network, engine, batches, validator
+                        loop
+    rank 0              finish record: final weights and files; from it alone the Model can be made
+
+Every start is this; a first start only finds no commit.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from carryover.checkpoint.home import Loaded, RunHome
+from carryover.checkpoint.policy import Due
+from carryover.checkpoint.snapshot import restore
+from carryover.checkpoint.writer import Writer
+from carryover.data import loader
+from carryover.data.loader import MicroBatches
+from carryover.data.rows import Rows
+from carryover.data.schema import Schema
+from carryover.ground import dist, storage
+from carryover.ground.console import say, warn
+from carryover.ground.errors import RunAgain
+from carryover.tasks.metrics import Metric, find_metric
+from carryover.train import recipe as recipes
+from carryover.train.engine import Engine
+from carryover.train.finish import finish
+from carryover.train.limits import Limits, limits_of
+from carryover.train.loop import PREEMPTED, Training, train
+from carryover.train.optim import PREFIX as OPTIMIZER
+from carryover.train.progress import Progress, Silent
+from carryover.train.recipe import Recipe
+from carryover.train.saver import CommitSaver, SampleRecord
+from carryover.train.schedule import Curve, first_curve, next_curve
+from carryover.train.sections import Env
+from carryover.train.setup import Parts, build_parts, choose_device, choose_precision, load_agreed, make_deterministic
+from carryover.train.spec import Spec
+from carryover.train.state import RunState
+from carryover.train.stop import Stop
+from carryover.train.validate import gathered, predict, scores
+
+
+def attempt(values: Mapping[str, Any], stop: Stop) -> None:
+    """Train until a limit, and write the finish.
+
+    Raises:
+        RunAgain: when it was asked to stop; all is saved.
+        CarryoverError: whatever ended it, with the exit code to end with.
+    """
+    spec = Spec(**values)
+    recipe = recipes.make(spec.recipe)
+    device = choose_device(recipe.env)
+    if recipe.env.deterministic:
+        make_deterministic()
+    dist.start(device)
+    try:
+        _attempt(spec, recipe, device, stop)
+    finally:
+        dist.stop()
+
+
+def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> None:
+    home = RunHome(storage.open_store(spec.home))
+    loaded = load_agreed(home, device)
+    writer = Writer.resume(home, spec.handoff, loaded) if dist.rank() == 0 else None
+    schema = Schema.from_json(spec.schema)
+    parts = build_parts(recipe.model, recipe.data, schema, home, loaded, seed=recipe.seed)
+    state = _state(spec, loaded)
+    state.precision = choose_precision(recipe.env, device, state.precision)
+    engine = Engine(
+        parts.network.to(device),
+        parts.task.loss,
+        recipe.optimization,
+        precision=state.precision,
+        device=device,
+        seed=recipe.seed,
+    )
+    if loaded:
+        engine.load_optimizer(restore(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)
+    # The tensors of the checkpoint are no longer needed in memory.
+    del loaded
+    run = _training(spec, recipe, home, writer, parts, state, engine, stop)
+    reason = train(run)
+    if reason == PREEMPTED:
+        raise RunAgain(f"stopped on request; all is saved at step {state.step}: the same command goes on from there")
+    if writer:
+        finish(
+            home,
+            writer,
+            spec,
+            recipe.flat(),
+            parts,
+            state,
+            reason=reason,
+            limits=run.limits.asked(),
+            metric=find_metric(recipe.optimization.val_metric, parts.task.problem_type).name,
+            weights=engine.weights(),
+        )
+
+
+def _state(spec: Spec, loaded: Loaded | None) -> RunState:
+    state = RunState.from_json(loaded.record.body["state"]) if loaded else RunState()
+    if spec.lost_step is not None:
+        state.lost_steps += max(0, spec.lost_step - state.step)
+    if dist.rank() == 0 and (loaded or spec.lost_step):
+        say(
+            f"attempt {spec.handoff['attempt']} goes on from step {state.step}, epoch {state.epoch + 1}, "
+            f"sample {state.position} of it"
+        )
+    return state
+
+
+def _training(
+    spec: Spec,
+    recipe: Recipe,
+    home: RunHome,
+    writer: Writer | None,
+    parts: Parts,
+    state: RunState,
+    engine: Engine,
+    stop: Stop,
+) -> Training:
+    splits = {name: Rows.open(Path(path)) for name, path in spec.rows.items()}
+    rows, env = len(splits["train"]), recipe.env
+    validates = len(splits["validation"]) > 0
+    limits = limits_of(recipe.optimization, env, rows=rows, validates=validates, time_limit=spec.time_limit)
+    limits.renew(state)
+    curve = _curve(recipe, state, limits)
+    metric = find_metric(recipe.optimization.val_metric, parts.task.problem_type)
+    attempt = spec.handoff["attempt"]
+    reporter = _reporter(spec, recipe, home, state, limits, metric, attempt)
+    record = recipe.data.record_samples
+    samples = SampleRecord(home.store, attempt=attempt, step=state.step, device=engine.device) if record else None
+    saver = CommitSaver(
+        writer,
+        due=Due(recipe.checkpoint, step=state.step, now=time.monotonic()),
+        keep=recipe.checkpoint.keep(greater_is_better=metric.greater_is_better),
+        files=parts.files,
+        reporter=reporter,
+        samples=samples,
+    )
+    batches = MicroBatches(splits["train"], parts.preprocessing, parts.task.targets, training=True, seed=recipe.seed)
+    micros = loader.training_micros(
+        rows=rows,
+        epoch=state.epoch,
+        position=state.position,
+        batch_size=env.batch_size,
+        micro_size=micro_size(env),
+        rank=dist.rank(),
+        world=dist.world(),
+    )
+    return Training(
+        state=state,
+        limits=limits,
+        curve=curve,
+        engine=engine,
+        steps=loader.steps(loader.load(micros, batches, workers=env.num_workers)),
+        saver=saver,
+        reporter=reporter,
+        validator=SplitValidator(splits["validation"], parts, engine, env, metric) if validates else None,
+        stop=stop,
+    )
+
+
+def micro_size(env: Env) -> int:
+    """Return the samples of one micro-batch: as asked, but so that every rank has one in a whole global batch."""
+    return max(1, min(env.per_gpu_batch_size, math.ceil(env.batch_size / dist.world())))
+
+
+def _curve(recipe: Recipe, state: RunState, limits: Limits) -> Curve:
+    total = limits.total_steps(state)
+    if not state.curve:
+        curve = first_curve(recipe.optimization, total)
+    else:
+        curve = next_curve(
+            Curve(**state.curve), recipe.optimization, step=state.step, total=total, on_change=recipe.resume.schedule
+        )
+    state.curve = curve.as_json()
+    return curve
+
+
+def _reporter(
+    spec: Spec, recipe: Recipe, home: RunHome, state: RunState, limits: Limits, metric: Metric, attempt: int
+) -> Progress | Silent:
+    if dist.rank():
+        return Silent()
+    rows, size = limits.rows, limits.batch_size
+    if rows < size:
+        warn(f"the training split has {rows} rows, fewer than env.batch_size {size}: one partial batch an epoch")
+    return Progress(
+        home.store,
+        state,
+        limits=limits,
+        total=limits.total_steps(state),
+        every=recipe.optimization.log_every_n_steps,
+        metric=metric.name,
+        attempt=attempt,
+        progress=Path(spec.progress),
+        first_step=Path(spec.first_step) if spec.first_step else None,
+    )
+
+
+class SplitValidator:
+    """Scores the network on the validation split, all ranks together."""
+
+    def __init__(self, split: Rows, parts: Parts, engine: Engine, env: Env, metric: Metric) -> None:
+        self.greater_is_better = metric.greater_is_better
+        self._rows = len(split)
+        self._parts = parts
+        self._engine = engine
+        self._metric = metric
+        self._micro_size = max(1, round(env.per_gpu_batch_size * env.eval_batch_size_ratio))
+        self._workers = env.num_workers_evaluation
+        self._batches = MicroBatches(split, parts.preprocessing, parts.task.targets, training=False)
+
+    def score(self) -> float:
+        """Return the metric on the whole split, the same on every rank. Collective."""
+        micros = loader.evaluation_micros(
+            rows=self._rows, micro_size=self._micro_size, rank=dist.rank(), world=dist.world()
+        )
+        mine = predict(
+            self._engine.network,
+            loader.load(micros, self._batches, workers=self._workers),
+            num_outputs=self._parts.task.num_outputs,
+            device=self._engine.device,
+            dtype=self._engine.dtype,
+            autocast=self._engine.autocast,
+        )
+        return scores(self._parts.task, [self._metric], gathered(mine, self._engine.device))[self._metric.name]

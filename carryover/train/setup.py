@@ -1,0 +1,129 @@
+"""Owns how the parts of one attempt come to be: device, precision, weights, and what a checkpoint brings back."""
+
+import json
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from carryover.checkpoint.home import Loaded, RunHome
+from carryover.checkpoint.snapshot import restore
+from carryover.data.config import DataConfig
+from carryover.data.schema import Schema
+from carryover.ground import dist
+from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.models.assembly import (
+    Assembly,
+    ModelConfig,
+    Preprocessing,
+    assembly_from_json,
+    build_network,
+    build_preprocessing,
+    choose,
+    restore_preprocessing,
+)
+from carryover.models.card import ASSEMBLY
+from carryover.models.export import model_files
+from carryover.tasks.task import Task, make_task, restore_task, task_files
+from carryover.train.engine import MODEL
+from carryover.train.sections import Env
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is on this rank.
+
+    Attributes:
+        files: what inference needs beside weights; they go into every commit.
+    """
+
+    assembly: Assembly
+    preprocessing: Preprocessing
+    task: Task
+    network: nn.Module
+    files: dict[str, bytes]
+
+
+def choose_device(env: Env) -> torch.device:
+    """Return this rank's device.
+
+    Raises:
+        WrongInput: when a GPU is asked for and there are fewer than ranks.
+    """
+    count = torch.cuda.device_count() if env.accelerator != "cpu" else 0
+    if env.accelerator == "gpu" and not count:
+        raise WrongInput("env.accelerator: 'gpu' is not possible; this machine has none that PyTorch can use")
+    if not count:
+        return torch.device("cpu")
+    if dist.local_rank() >= count:
+        raise WrongInput(f"--nproc-per-node: more ranks than GPUs ({count}); give at most {count}, or accelerator cpu")
+    device = torch.device("cuda", dist.local_rank())
+    torch.cuda.set_device(device)
+    return device
+
+
+def choose_precision(env: Env, device: torch.device, before: str) -> str:
+    """Return the precision to compute in; `auto` stays what it was before, so that other hardware changes nothing."""
+    if env.precision != "auto":
+        return env.precision
+    if before:
+        return before
+    if device.type != "cuda":
+        return "32"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def make_deterministic() -> None:
+    """Ask for operations that give the same bits each time; one that has no such form warns."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def load_agreed(home: RunHome, device: torch.device) -> Loaded | None:
+    """Return the newest commit that verifies, the same one on every rank; None when there is none. Collective.
+
+    Raises:
+        CarryoverError: when there are commits and none can be used.
+    """
+    loaded = home.load_newest() if dist.rank() == 0 else None
+    number = torch.tensor([loaded.record.number if loaded else -1], dtype=torch.long, device=device)
+    agreed = int(dist.from_first(number))
+    if dist.rank() and agreed >= 0:
+        loaded = home.load(home.log.read(agreed))
+    return loaded
+
+
+def build_parts(
+    model: ModelConfig, data: DataConfig, schema: Schema, home: RunHome, loaded: Loaded | None, *, seed: int
+) -> Parts:
+    """Return the model that a recipe and a schema ask for, with a checkpoint's weights where there is one.
+
+    A checkpoint brings its tokenizers and preprocessors along: nothing is fetched again, and nothing can have changed.
+    """
+    if loaded:
+        files = home.read_files(loaded.record)
+        assembly = assembly_from_json(json.loads(files[ASSEMBLY]))
+        preprocessing, task = restore_preprocessing(assembly, files), restore_task(files)
+    else:
+        assembly, task = choose(model, schema), make_task(schema, data)
+        preprocessing = build_preprocessing(assembly, schema, data)
+        files = model_files(assembly, preprocessing, task_files(task))
+    # New layers are a function of the seed, the same on every rank and at every start.
+    torch.manual_seed(seed)
+    network = build_network(assembly, preprocessing, task.num_outputs, pretrained=loaded is None)
+    if loaded:
+        load_weights(network, restore(loaded.tensors(f"{MODEL}/")))
+    return Parts(assembly, preprocessing, task, network, files)
+
+
+def load_weights(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Put "model/<name>" tensors into a network; every name must fit."""
+    weights = {name.removeprefix(f"{MODEL}/"): value for name, value in tensors.items()}
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise CarryoverError(
+            f"the checkpoint's weights don't fit the network: {' '.join(str(error).split())}"
+        ) from error

@@ -1,0 +1,39 @@
+"""Owns what the step tells its ranks: one JSON file of plain values, so that no rank decides anything twice."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One attempt, as every rank sees it.
+
+    Attributes:
+        home: URI of the run's folder.
+        recipe: every key, resolved.
+        schema: of the dataset, as `Schema.to_json` gives it.
+        rows: split -> local Arrow file.
+        dataset: {"digest", "uri"}, for the Model's card.
+        handoff: the claim, as `Writer.handoff` gives it.
+        time_limit: seconds of training over all attempts; None for none.
+        lost_step: the newest step that the attempt before this one is known to have reached; None when unknown.
+        progress: local file for the newest step.
+        first_step: local file for the time of the first step; "" for none.
+    """
+
+    home: str
+    run_key: str
+    recipe: Mapping[str, Any]
+    schema: Mapping[str, Any]
+    rows: Mapping[str, str]
+    dataset: Mapping[str, str]
+    handoff: Mapping[str, Any]
+    time_limit: float | None
+    lost_step: int | None
+    progress: str
+    first_step: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plain values; `Spec(**values)` is the way back."""
+        return asdict(self)

@@ -58,11 +58,15 @@ def kill(find: Callable[[], set[int]]) -> set[int]:
 
 
 def end(group: int, find: Callable[[], set[int]], *, grace: float) -> None:
-    """Ask a process group to end (SIGTERM), as Argo does; after `grace` seconds SIGKILL what `find` still names."""
+    """Ask a process group to end (SIGTERM), as Argo does, and wait `grace` seconds at most; SIGKILL what is left.
+
+    Who started processes in sessions of their own (torchrun its ranks) is in the group and passes the signal on. When
+    the group is gone, what `find` still names has lost its launcher.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while find() and time.monotonic() < deadline:
+    while any(its_group == group for _, its_group in _table().values()) and time.monotonic() < deadline:
         time.sleep(0.1)
     kill(find)
 

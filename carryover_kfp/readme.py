@@ -1,7 +1,7 @@
 """Owns the README of each component and pipeline: written from its signature and docstring, never by hand.
 
-    python -m carryover_kfp.readme           writes them all
-    python -m carryover_kfp.readme --check   exits with 1 when one is out of date
+python -m carryover_kfp.readme           writes them all
+python -m carryover_kfp.readme --check   exits with 1 when one is out of date
 """
 
 import argparse
@@ -41,11 +41,10 @@ def _page(name: str, component: Any, function: Any, *, kind: str) -> tuple[Path,
     said = {item.arg_name: _one_line(item.description) for item in words.params}
     inputs = component.component_spec.inputs or {}
     outputs = component.component_spec.outputs or {}
-    rows_in = [
-        (f"`{key}`", _kind(spec.type), _default(spec), said.get(key, "")) for key, spec in inputs.items()
-    ]
+    rows_in = [(f"`{key}`", _kind(spec.type), _default(spec), said.get(key, "")) for key, spec in inputs.items()]
     rows_out = [
-        (f"`{key}`", _kind(spec.type), _one_line(spec.description) or said.get(key, "")) for key, spec in outputs.items()
+        (f"`{key}`", _kind(spec.type), _one_line(spec.description) or said.get(key, ""))
+        for key, spec in outputs.items()
     ]
     about = [f"# {name}", "", _HEADER, "", words.short_description or "", ""]
     if words.long_description:

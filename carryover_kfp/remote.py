@@ -27,6 +27,10 @@ class Server:
     namespace: str = ""
     token: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.host.startswith(("http://", "https://")):
+            raise WrongInput(f"--host {self.host}: must start with http:// or https://")
+
 
 @dataclass(frozen=True)
 class Submitted:
@@ -79,16 +83,27 @@ def retry(server: Server, run_id: str) -> Submitted:
     import kfp_server_api
 
     with _speaking_to(server):
-        client = _client(server)
-        # kfp.Client keeps the configured connection (address, token, cookies) in its private run API.
-        api = kfp_server_api.RunServiceApi(client._run_api.api_client)
-        api.run_service_retry_run(run_id)
+        kfp_server_api.RunServiceApi(_connection(server)).run_service_retry_run(run_id)
     return Submitted(run_id=run_id, page=_page(server, run_id))
 
 
-def _client(server: Server) -> Any:
-    import kfp
+def _connection(server: Server) -> Any:
+    """Return the generated client's connection, with the token as KFP wants it."""
+    import kfp_server_api
 
+    configuration = kfp_server_api.Configuration(host=server.host.rstrip("/"))
+    if server.token:
+        configuration.api_key["authorization"] = server.token
+        configuration.api_key_prefix["authorization"] = "Bearer"
+    return kfp_server_api.ApiClient(configuration)
+
+
+def _client(server: Server) -> Any:
+    """Return the SDK's client for a server that answers: the SDK itself asks five times, for half a minute."""
+    import kfp
+    import kfp_server_api
+
+    kfp_server_api.HealthzServiceApi(_connection(server)).healthz_service_get_healthz()
     return kfp.Client(host=server.host, namespace=server.namespace or "kubeflow", existing_token=server.token or None)
 
 

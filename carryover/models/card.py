@@ -126,9 +126,8 @@ def parse_card(data: bytes, *, where: str) -> ModelCard:
     return card
 
 
-_SAME = (
-    "digest", "recipe", "assembly", "run_key", "step", "checkpoint_uri", "dataset", "parent", "metrics", "at", "versions"
-)  # fmt: skip
+# What the file and the dataclass spell alike.
+_SAME = "digest recipe assembly run_key step checkpoint_uri dataset parent metrics at versions".split()
 
 
 def _finite(value: float | None) -> float | None:

@@ -27,7 +27,7 @@ TOKENIZERS = (
 )
 # These count positions from behind the padding id, so their tables hold that many rows less than they say.
 SHIFTED_POSITIONS = frozenset(
-    "camembert data2vec-text ibert longformer mpnet roberta".split()
+    "camembert data2vec-text ibert longformer roberta".split()
     + "roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod".split()
 )
 KEY = "model.hf_text.checkpoint_name"
@@ -136,7 +136,10 @@ def open_tokenizer(name: str) -> tuple[Any, dict[str, bytes]]:
 def position_limit(config: Mapping[str, Any], tokenizer_limit: int) -> int | None:
     """Return the most tokens the encoder takes; None when neither config nor tokenizer has a bound."""
     rows = config.get("max_position_embeddings") or 0
-    if config.get("model_type") in SHIFTED_POSITIONS:
+    if config.get("model_type") == "mpnet":
+        # Its code has the padding id 1 written in, whatever its config says.
+        rows -= 2
+    elif config.get("model_type") in SHIFTED_POSITIONS:
         rows -= (config.get("pad_token_id") or 0) + 1
     # Tokenizers without a limit say 1e30.
     limits = [limit for limit in (rows, tokenizer_limit) if 0 < limit < 1_000_000]

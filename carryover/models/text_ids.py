@@ -59,15 +59,18 @@ def trim(lengths: Sequence[int], budget: int) -> list[int]:
     """
     if sum(lengths) <= budget:
         return list(lengths)
-    kept = [0] * len(lengths)
-    left = budget
-    for place, index in enumerate(sorted(range(len(lengths)), key=lambda index: lengths[index])):
-        kept[index] = min(lengths[index], left // (len(lengths) - place))
-        left -= kept[index]
+    line, left = 0, budget
+    for place, length in enumerate(sorted(lengths)):
+        line = left // (len(lengths) - place)
+        if length > line:
+            break
+        left -= length
+    kept = [min(length, line) for length in lengths]
+    spare = budget - sum(kept)
     for index, length in enumerate(lengths):
-        if left and kept[index] < length:
+        if spare and length > line:
             kept[index] += 1
-            left -= 1
+            spare -= 1
     return kept
 
 

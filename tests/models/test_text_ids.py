@@ -1,0 +1,134 @@
+"""Several text columns as one sequence: what is trimmed, which separators and segments, what is missing."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from carryover.data.config import DataConfig
+from carryover.data.schema import Column, Schema
+from carryover.ground.errors import WrongInput
+from carryover.models.hf_text import FAMILY, HFTextConfig
+from carryover.models.text_ids import TextPreprocessor, trim
+from tests.models.encoders import SPECIAL, WORDS, save_encoder
+
+PAD, _, CLS, SEP = range(4)
+
+
+def ids(text: str) -> list[int]:
+    return [[*SPECIAL, *WORDS].index(word) for word in text.split()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_encoder(tmp_path_factory.mktemp("bert"), "bert")
+
+
+def schema(*names: str) -> Schema:
+    columns = [Column(name, "text", "string", {}) for name in names]
+    label = Column("y", "categorical", "int64", {})
+    return Schema("y", "binary", (0, 1), (*columns, label))
+
+
+def fitted(folder, *names: str, **keys) -> TextPreprocessor:
+    config = HFTextConfig(checkpoint_name=str(folder), **keys)
+    return FAMILY.preprocessor(config, schema(*names), DataConfig())
+
+
+def run(preprocess: TextPreprocessor, **columns) -> dict[str, np.ndarray]:
+    table = pa.table(columns)
+    return preprocess(table, training=False, keys=np.zeros(table.num_rows, dtype=np.uint64))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "kept"),
+    [
+        ([3, 4], 10, [3, 4]),
+        ([3, 10], 8, [3, 5]),
+        ([10, 3], 8, [5, 3]),
+        ([10, 10], 7, [4, 3]),
+        ([1, 9, 9, 2], 12, [1, 5, 4, 2]),
+        ([0, 5], 3, [0, 3]),
+        ([5, 5, 5], 2, [1, 1, 0]),
+    ],
+)
+def test_longest_columns_are_trimmed_first(lengths, budget, kept):
+    assert trim(lengths, budget) == kept
+
+
+def test_trim_never_wastes_budget():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        lengths = rng.integers(0, 30, rng.integers(1, 6)).tolist()
+        budget = int(rng.integers(0, 60))
+        kept = trim(lengths, budget)
+        assert sum(kept) == min(sum(lengths), budget)
+        assert all(0 <= short <= length for short, length in zip(kept, lengths, strict=True))
+        line = max([k for k, n in zip(kept, lengths, strict=True) if k < n], default=None)
+        # Who lost something stands at the water line; nobody stands more than one above it.
+        assert line is None or all(k >= line - 1 for k, n in zip(kept, lengths, strict=True) if k < n)
+        assert line is None or all(k <= line + 1 for k in kept)
+
+
+def test_two_columns_with_separators_and_segments(folder):
+    out = run(fitted(folder, "a", "b"), a=["good film", "bad"], b=["it was", "very very poor"])
+    assert out["ids"].tolist() == [
+        [CLS, *ids("good film"), SEP, *ids("it was"), SEP],
+        [CLS, *ids("bad"), SEP, *ids("very very poor"), SEP],
+    ]
+    assert out["segments"].tolist() == [[0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1]]
+    assert out["mask"].min() == 1
+
+
+def test_without_separators_only_the_end_has_one(folder):
+    out = run(fitted(folder, "a", "b", insert_sep=False), a=["good film"], b=["it was"])
+    assert out["ids"].tolist() == [[CLS, *ids("good film it was"), SEP]]
+    assert out["segments"].tolist() == [[0, 0, 0, 1, 1, 1]]
+
+
+def test_missing_text_is_empty_and_short_rows_are_padded(folder):
+    out = run(fitted(folder, "a", "b"), a=["good", None], b=[None, None])
+    assert out["ids"].tolist() == [[CLS, *ids("good"), SEP, SEP], [CLS, SEP, SEP, PAD]]
+    assert out["mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+
+
+def test_rows_never_grow_longer_than_asked_or_than_the_encoder_takes(folder):
+    long = "good " * 500
+    assert run(fitted(folder, "a", "b", max_text_len=11), a=[long], b=["bad film"])["ids"].tolist() == [
+        [CLS, *ids("good " * 6), SEP, *ids("bad film"), SEP]
+    ]
+    # The encoder has 40 positions; its tokenizer's own truncation to 6 plays no part.
+    for asked in (0, 512):
+        assert run(fitted(folder, "a", max_text_len=asked), a=[long])["ids"].shape == (1, 40)
+
+
+def test_segments_cycle_within_what_is_asked(folder):
+    out = run(fitted(folder, "a", "b", "c"), a=["good"], b=["bad"], c=["film"])
+    assert out["segments"].tolist() == [[0, 0, 0, 1, 1, 0, 0]]
+    assert run(fitted(folder, "a", "b", text_segment_num=1), a=["good"], b=["bad"])["segments"].max() == 0
+
+
+def test_too_small_a_length_is_refused(folder):
+    with pytest.raises(WrongInput, match=r"max_text_len: 4 .* must be at least 5"):
+        fitted(folder, "a", "b", max_text_len=4)
+
+
+def test_numbers_read_as_text_and_no_rows(folder):
+    out = run(fitted(folder, "a"), a=[1, 2])
+    assert out["ids"].shape == (2, 3)
+    assert run(fitted(folder, "a"), a=pa.array([], pa.string()))["ids"].shape == (0, 1)
+
+
+def test_a_column_that_is_not_there_is_named(folder):
+    with pytest.raises(WrongInput, match="columns missing: b"):
+        run(fitted(folder, "a", "b"), a=["good"])
+
+
+def test_files_give_the_same_preprocessor_again(folder):
+    first = fitted(folder, "a", "b")
+    files = first.files()
+    assert not any(str(folder).encode() in data for data in files.values())
+    again = FAMILY.restore(HFTextConfig(checkpoint_name="nowhere"), files)
+    rows = {"a": ["good film was very unknown"], "b": [None]}
+    for name, array in run(first, **rows).items():
+        assert (run(again, **rows)[name] == array).all()
+    assert again.files() == files

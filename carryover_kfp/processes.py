@@ -44,17 +44,18 @@ def members(mark: str, group: int) -> set[int]:
     return found - {os.getpid()}
 
 
-def kill(find: Callable[[], set[int]]) -> set[int]:
-    """SIGKILL all processes that `find` names, at one instant: all are stopped first, until no new one appears.
-
-    Returns the processes that were killed.
-    """
+def stop(find: Callable[[], set[int]]) -> set[int]:
+    """SIGSTOP all processes that `find` names, until no new one appears; returns them."""
     stopped: set[int] = set()
     while fresh := find() - stopped:
         _signal(fresh, signal.SIGSTOP)
         stopped |= fresh
-    _signal(stopped, signal.SIGKILL)
     return stopped
+
+
+def kill(find: Callable[[], set[int]]) -> None:
+    """SIGKILL all processes that `find` names, as if at one instant: they are stopped first."""
+    _signal(stop(find), signal.SIGKILL)
 
 
 def end(group: int, find: Callable[[], set[int]], *, grace: float) -> None:

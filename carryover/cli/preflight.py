@@ -33,7 +33,7 @@ def command(
         test_source=test_source,
         label=label,
         recipe=recipe,
-        set=overrides,
+        overrides=overrides,
         store=store,
         output=output,
         outputs_dir=outputs_dir,

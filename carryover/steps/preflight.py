@@ -26,7 +26,7 @@ def preflight(
     *,
     store: str = "",
     recipe: str = "",
-    set: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     source: Sequence[str] = (),
     validation_source: Sequence[str] = (),
     test_source: Sequence[str] = (),
@@ -39,7 +39,7 @@ def preflight(
     Args:
         store: the store's URI; required in a cluster, where a path of the pod is refused. "" means ./.carryover.
         recipe: path of a YAML file, or the YAML text itself.
-        set: recipe overrides "key=value".
+        overrides: "key=value" each; they win over the recipe.
         source: URIs of the data; each may be a glob pattern or a folder. None: the data is not looked at.
         validation_source: as `source`.
         test_source: as `source`.
@@ -51,7 +51,7 @@ def preflight(
         WrongInput: for the first thing that is wrong.
     """
     began = time.monotonic()
-    keys = given(recipe, set)
+    keys = given(recipe, overrides)
     make(keys)
     say(f"recipe: {len(keys)} key(s) given, all known")
     where = _check_store(store)

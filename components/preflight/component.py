@@ -41,7 +41,7 @@ def preflight(
         result = step(
             store=store,
             recipe=recipe,
-            set=set,
+            overrides=set,
             source=source,
             validation_source=validation_source,
             test_source=test_source,

@@ -26,7 +26,8 @@ def train_ddp(
     nproc_per_node: int = 1,
     time_limit: float = 0.0,
 ) -> NamedTuple(
-    "Outputs", [("model_uri", str), ("run_key", str), ("checkpoint_uri", str), ("step_count", int), ("lost_steps", int)]
+    "Outputs",
+    [("model_uri", str), ("run_key", str), ("checkpoint_uri", str), ("optimizer_steps", int), ("lost_steps", int)],
 ):
     """Train a model over one or more ranks; whoever starts it again goes on from the last committed step.
 
@@ -49,7 +50,7 @@ def train_ddp(
         model_uri: Where the model lies in the store.
         run_key: Names the run, to go on with it later.
         checkpoint_uri: The run's home: its checkpoints and its history.
-        step_count: Optimizer steps of the run.
+        optimizer_steps: Optimizer steps of the run.
         lost_steps: Optimizer steps that had to be done again after stops.
     """
     from carryover.steps.component import exit_codes, finite_metrics, metadata, one_of
@@ -61,7 +62,7 @@ def train_ddp(
             store=store,
             output=model.path,
             recipe=recipe,
-            set=set,
+            overrides=set,
             run_key=run_key,
             owner=owner,
             takeover=takeover,
@@ -72,7 +73,13 @@ def train_ddp(
         model.metadata.update(metadata(result))
         for name, value in finite_metrics(result["metrics"]).items():
             metrics.log_metric(name, value)
-        return result["uri"], result["run_key"], result["checkpoint_uri"], result["step_count"], result["lost_steps"]
+        return (
+            result["uri"],
+            result["run_key"],
+            result["checkpoint_uri"],
+            result["optimizer_steps"],
+            result["lost_steps"],
+        )
 
 
 if __name__ == "__main__":

@@ -116,7 +116,8 @@ def test_a_kill_reaches_every_session(tmp_path):
     run.stdout.readline()
     found = processes.below(run.pid)
     assert len(found) == 1
-    killed = processes.kill(lambda: {run.pid, *processes.below(run.pid)})
-    assert killed == {run.pid, *found}
+    assert processes.stop(lambda: {run.pid, *processes.below(run.pid)}) == {run.pid, *found}
+    assert all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T" for pid in found)
+    processes.kill(lambda: {run.pid, *processes.below(run.pid)})
     assert run.wait(timeout=10) == -signal.SIGKILL
     until(lambda: not any(alive(pid) for pid in found))

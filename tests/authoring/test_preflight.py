@@ -25,7 +25,7 @@ def test_all_is_well(table, tmp_path):
     result = preflight(
         store=str(tmp_path / "store"),
         recipe="optimization:\n  max_epochs: 2\n",
-        set=["seed=3"],
+        overrides=["seed=3"],
         source=sources,
         label="label",
         output=str(tmp_path / "out"),
@@ -35,7 +35,7 @@ def test_all_is_well(table, tmp_path):
     assert result["files"] == 4
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
     assert (tmp_path / "outputs" / "store").read_text() == str(tmp_path / "store")
-    assert [path for path in (tmp_path / "store").iterdir()] == [], "the probe leaves nothing"
+    assert list((tmp_path / "store").iterdir()) == [], "the probe leaves nothing"
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "tsv"])
@@ -49,8 +49,8 @@ def test_a_label_that_is_not_there(table, tmp_path, kind):
     [
         ({"recipe": "optimization:\n  max_epoch: 2\n"}, "optimization.max_epoch"),
         ({"recipe": "nowhere.yaml"}, "nowhere.yaml"),
-        ({"set": ["seed"]}, "must be KEY=VALUE"),
-        ({"set": ["seed=-1"]}, "seed: -1 is not possible"),
+        ({"overrides": ["seed"]}, "must be KEY=VALUE"),
+        ({"overrides": ["seed=-1"]}, "seed: -1 is not possible"),
         ({"source": ["table.csv"]}, "label: missing"),
         ({"source": ["table.csv", "none*.csv"], "label": "label"}, "none*.csv: no file found"),
         ({"validation_source": ["none.csv"], "label": "label"}, "none.csv: no file found"),

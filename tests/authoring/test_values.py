@@ -42,8 +42,9 @@ def test_a_curve_is_thinned_and_finite():
 def test_a_confusion_matrix_is_taken_by_kfp():
     found = component.confusion_matrix({"confusion_matrix": {"labels": [0, 1], "matrix": [[3, 1], [0, 4]]}})
     assert found == (["0", "1"], [[3, 1], [0, 4]])
+    assert found is not None
     artifact = dsl.ClassificationMetrics()
-    artifact.log_confusion_matrix(*found)
+    artifact.log_confusion_matrix(found[0], found[1])
     json.dumps(artifact.metadata, allow_nan=False)
 
 

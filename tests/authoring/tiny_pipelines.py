@@ -1,6 +1,6 @@
 """Small pipelines of real processes, to see how a run on this machine treats steps that fail, are killed, or wait."""
 # kfp reads the annotations of a component as values.
-# pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportInvalidTypeForm=false, reportArgumentType=false, reportCallIssue=false, reportReturnType=false
 
 import sys
 from pathlib import Path
@@ -17,9 +17,10 @@ def attempt(folder: str, code: int, artifact: dsl.Output[dsl.Artifact]) -> Named
     import os
     import signal
 
-    with open(os.path.join(folder, "attempts"), "a") as file:
+    with open(os.path.join(folder, "attempts"), "a+") as file:
         file.write(f"{os.getpid()}\n")
-    attempts = len(open(os.path.join(folder, "attempts")).readlines())
+        file.seek(0)
+        attempts = len(file.readlines())
     print(f"attempt {attempts} in {folder}")
     if attempts < 3 and code == -9:
         os.killpg(0, signal.SIGKILL)

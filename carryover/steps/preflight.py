@@ -3,23 +3,18 @@
 It runs on a CPU, without torch, and is never retried: running it again can't help.
 """
 
-import csv
-import io
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from carryover.data.readers import read
 from carryover.data.schema import missing_column
+from carryover.data.sources import SourceFile, find
 from carryover.ground import storage
 from carryover.ground.console import say, warn
 from carryover.ground.errors import WrongInput
 from carryover.steps.results import resolve_store, write_result
 from carryover.train.recipe import given, make
-
-# The first line of a text table is looked for in so many bytes.
-_HEAD = 1 << 20
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def preflight(
@@ -58,7 +53,8 @@ def preflight(
     sources = [*source, *validation_source, *test_source]
     if sources and not label:
         raise WrongInput("label: missing; name the column that is to be predicted")
-    files = [file for uri in sources for file in storage.expand(uri)]
+    flags = {"source": source, "validation-source": validation_source, "test-source": test_source}
+    files = [file for flag, uris in flags.items() for file in find(uris, flag=flag)]
     for file in files:
         _check_label(file, label)
     if sources:
@@ -102,39 +98,21 @@ def _probe(store: storage.Store) -> bool:
     return honoured
 
 
-def _check_label(uri: str, label: str) -> None:
-    """Raise WrongInput when a file's head shows that it lacks the label; other kinds of file are not looked at."""
-    columns = _columns(uri)
-    if columns is not None and label not in columns:
-        raise WrongInput(f"{uri}: label: {missing_column(label, columns)}")
+def _check_label(file: SourceFile, label: str) -> None:
+    """Raise WrongInput when a file's head (text) or foot (Parquet) can't be read, or shows that it lacks the label."""
+    columns = _parquet_columns(file) if file.format == "parquet" else list(next(read(file)).names)
+    # The first rows of JSON lines may leave out a column that others have: they prove nothing.
+    if label not in columns and file.format != "jsonl":
+        raise WrongInput(f"{file.uri}: label: {missing_column(label, columns)}")
 
 
-def _columns(uri: str) -> list[str] | None:
-    """Return the column names that the head or foot of a file shows, None where that takes more."""
-    kind = os.path.splitext(uri)[1].lower()
-    try:
-        if kind in (".parquet", ".pq"):
-            return _parquet_columns(uri)
-        if kind in _SEPARATORS:
-            return _text_columns(uri, _SEPARATORS[kind])
-    except (OSError, ValueError) as error:
-        if isinstance(error, WrongInput):
-            raise
-        raise WrongInput(f"{uri}: can't be read: {storage.first_line(error)}") from error
-    # One row of JSON lines may leave out a column that others have, so its first line proves nothing.
-    return None
-
-
-def _parquet_columns(uri: str) -> list[str]:
+def _parquet_columns(file: SourceFile) -> list[str]:
+    """Return the column names from a Parquet file's foot; its first rows may be a gigabyte."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with storage.open_uri(uri) as file:
-        return pq.read_schema(file).names
-
-
-def _text_columns(uri: str, separator: str) -> list[str]:
-    with storage.open_uri(uri) as file:
-        head = file.read(_HEAD).decode("utf-8-sig", errors="replace")
-    if not head.strip():
-        raise WrongInput(f"{uri}: is empty")
-    return next(csv.reader(io.StringIO(head), delimiter=separator))
+    try:
+        with file.open() as opened:
+            return pq.read_schema(opened).names
+    except (pa.ArrowException, OSError) as error:
+        raise WrongInput(f"{file.uri}: can't be read: {storage.first_line(error)}") from error

@@ -49,7 +49,7 @@ def train(
         set: Overrides of single recipe keys, each "key=value".
         validation_source: URIs of data to validate on. Empty: a part of the source.
         test_source: URIs of data to test on. Empty: a part of the source.
-        problem_type: binary, multiclass or regression. Empty: by the label's values.
+        problem_type: binary, multiclass, classification or regression. Empty: by the label's values.
         column_types: Types that are given and not guessed, e.g. {"zip": "categorical"}.
         run_key: Names the run that is to go on with other settings. Empty: by data and recipe.
         takeover: Take the run over from an owner that is still alive.

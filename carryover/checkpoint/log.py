@@ -167,9 +167,9 @@ class Log:
 
     def scan(self) -> Iterator[Record | Damaged]:
         """Yield every record from number 0 on, or what is wrong with it; a link to another predecessor is wrong too."""
-        before = ""
+        before: str | None = ""
         for number in range(self.head().number + 1):
-            data = b""
+            data: bytes | None = None
             try:
                 data = self._bytes(number)
                 record = decode(number, data)
@@ -178,7 +178,7 @@ class Log:
                 yield record
             except Damaged as error:
                 yield error
-            before = digest(data) if data else "?"
+            before = None if data is None else digest(data)
 
     def records(self) -> list[Record]:
         """Return the whole history.
@@ -194,19 +194,25 @@ class Log:
         return found
 
     def confirm(self, record: Record, head: Head) -> None:
-        """See that the next record, where there is a readable one, follows this very record.
+        """See that a record belongs to this history, by its links to the readable records beside it.
+
+        One broken link may be the neighbour's fault; a record that no neighbour knows is out of place.
 
         Raises:
-            Damaged: when it follows another one.
+            Damaged: when there are neighbours and none of them knows this record.
         """
-        if record.number >= head.number:
-            return
-        try:
-            follower = self.read(record.number + 1)
-        except Damaged:
-            return  # It can't vouch for anybody; it is reported where the whole log is looked at.
-        if follower.previous != record.digest:
-            raise Damaged(f"{record_name(record.number)}: the chain breaks, record {follower.number} follows another")
+        known: list[bool] = []
+        for number in (record.number - 1, record.number + 1):
+            if not 0 <= number <= head.number:
+                continue
+            try:
+                other = self.read(number)
+            except Damaged:
+                continue  # It can't vouch for anybody; it is reported where the whole log is looked at.
+            before, after = (other, record) if number < record.number else (record, other)
+            known.append(after.previous == before.digest)
+        if known and not any(known):
+            raise Damaged(f"{record_name(record.number)}: the chain breaks here, it is of another history")
 
     def newest_before(self, number: int) -> Newest:
         """Return the newest records by kind as of the last readable record before `number`."""

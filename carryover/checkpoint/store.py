@@ -106,7 +106,7 @@ class Objects:
         return data
 
     def put_files(self, files: Mapping[str, bytes], known: Iterable[Ref] = ()) -> dict[str, Ref]:
-        """Write the files that are not in `known` (verified or written by this process, and kept); return all by name."""
+        """Write the files that are not in `known` (verified or written here, and kept); return all by name."""
         written = set(known)
         stored: dict[str, Ref] = {}
         for name, content in files.items():

@@ -1,0 +1,186 @@
+"""Two who want one run: who gets it, who waits, who must stop."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from carryover.checkpoint import owners
+from carryover.checkpoint.heartbeat import Beat, Watch, read_beat, write_beat
+from carryover.checkpoint.home import RunHome
+from carryover.checkpoint.retention import Keep
+from carryover.checkpoint.verify import verify
+from carryover.checkpoint.writer import Writer
+from carryover.ground.errors import Superseded
+from tests.checkpoint.support import content, end, plain, save, start, tensors_of
+
+
+def test_same_owner_supersedes_its_older_attempt_at_once(home: RunHome) -> None:
+    older = start(home, "job-1")
+    save(older, 1)
+    newer = start(home, "job-1")
+    with pytest.raises(Superseded, match="attempt 2 of owner job-1"):
+        save(older, 2)
+    assert content(home.load_newest()) == plain(tensors_of(1))
+    assert save(newer, 2).attempt == 2
+    assert len(home.log.records()) == 4
+
+
+def test_zombie_between_record_and_prune_leaves_its_successor_alone(local: RunHome) -> None:
+    zombie = start(local, "job-1")
+    save(zombie, 1)
+    record = save(zombie, 2)
+    successor = start(local, "job-1")
+    assert successor.resumed_from == record.number
+    with pytest.raises(Superseded):
+        save(zombie, 3, keep=Keep(last=1, best=0))
+    save(successor, 3)
+    assert verify(local).problems == ()
+
+
+def test_rank_that_starts_after_a_takeover_stops_before_it_writes(local: RunHome) -> None:
+    claimed = local.claim(owner="a")
+    assert claimed
+    assert local.claim(owner="b", takeover=True)
+    with pytest.raises(Superseded):
+        Writer.resume(local, claimed.handoff(), local.load_newest())
+
+
+def test_superseded_owner_never_reclaims_by_itself(local: RunHome) -> None:
+    start(local, "a")
+    start(local, "b", takeover=True)
+    with pytest.raises(Superseded, match="owner b took this run over from a"):
+        local.claim(owner="a")
+    back = local.claim(owner="a", takeover=True)
+    assert back and back.attempt == 3
+    with pytest.raises(Superseded, match="owner a took this run over from b"):
+        local.claim(owner="b")
+
+
+def test_finish_ends_all_claims(local: RunHome) -> None:
+    start(local, "a")
+    end(start(local, "b", takeover=True), 1)
+    assert start(local, "a").attempt == 3
+    end(start(local, "a"), 2)
+    assert start(local, "c").attempt == 5
+
+
+def test_dead_process_of_this_machine_is_no_owner_any_more(local: RunHome) -> None:
+    program = (
+        "import sys; from carryover.checkpoint import RunHome; home = RunHome.at(sys.argv[1])\n"
+        "assert home.claim(); print(home.latest_claim().body['owner'])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, local.store.uri], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout.strip().startswith("local:")
+    began = time.monotonic()
+    assert local.claim(on_wait=pytest.fail)
+    assert time.monotonic() - began < 5
+    claim = local.latest_claim()
+    assert claim and claim.body["owner"] == owners.local_owner() and str(os.getpid()) in claim.body["owner"]
+    assert not owners.is_dead(claim.body)
+
+
+def _claim_from_elsewhere(home: RunHome, owner: str) -> Writer:
+    """Claim as a process of another machine does, which can't be looked at from here."""
+    claimed = home.claim(owner=owner)
+    assert claimed
+    record = home.latest_claim()
+    assert record
+    body = {**record.body, "host": "another-machine", "owner": owner}
+    again = home.log.append(home.log.head(), kind="claim", attempt=record.attempt + 1, body=body)
+    write_beat(home.store, attempt=again.attempt, count=0, step=None)
+    return Writer(home, head=home.log.head().after(again), attempt=again.attempt, resumed_from=None)
+
+
+def test_silent_owner_is_taken_over_after_patience(home: RunHome) -> None:
+    silent = _claim_from_elsewhere(home, "other")
+    write_beat(home.store, attempt=silent.attempt, count=9, step=77)
+    said: list[str] = []
+    began = time.monotonic()
+    claimed = home.claim(owner="me", patience=0.6, on_wait=said.append)
+    assert claimed and time.monotonic() - began >= 0.6
+    assert len(said) == 1 and "another-machine" in said[0]
+    claim = home.latest_claim()
+    assert claim and claim.body["heartbeat_step"] == 77 and claim.body["superseded"] == ["other"]
+    with pytest.raises(Superseded):
+        silent.commit(step=1, epoch=0, tensors=tensors_of(1), state={})
+
+
+def test_living_owner_is_waited_for_until_it_finishes(home: RunHome) -> None:
+    living = _claim_from_elsewhere(home, "other")
+
+    def work() -> None:
+        with Beat(home.store, attempt=living.attempt, step=lambda: 5, interval=0.1):
+            time.sleep(1.5)
+            end(living, 5)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert home.claim(owner="me", patience=1.0, on_wait=lambda text: None) is None
+    worker.join()
+    assert home.finish_record()
+    assert home.claim(owner="me") is not None, "a finished run may be continued by anybody"
+
+
+def test_commits_are_a_sign_of_life_too(local: RunHome) -> None:
+    living = _claim_from_elsewhere(local, "other")
+
+    def work() -> None:
+        for step in range(1, 6):
+            time.sleep(0.25)
+            save(living, step)
+        end(living, 5)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert local.claim(owner="me", patience=1.0, on_wait=lambda text: None) is None
+    worker.join()
+
+
+def test_sixteen_starts_at_once_make_one_history(home: RunHome) -> None:
+    barrier = threading.Barrier(16)
+    writers: list[Writer] = []
+    outcomes: list[str] = []
+
+    def begin(number: int) -> None:
+        barrier.wait()
+        try:
+            writer = home.claim(owner=f"job-{number}", takeover=True)
+            assert writer
+            writers.append(writer)
+            time.sleep(0.5)
+            save(Writer.resume(home, writer.handoff(), home.load_newest()), number)
+            outcomes.append("saved")
+        except Superseded:
+            outcomes.append("superseded")
+
+    threads = [threading.Thread(target=begin, args=(i,)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 16
+    assert outcomes.count("saved") >= 1
+    records = home.log.records()
+    assert sorted({record.attempt for record in records}) == list(range(1, len(writers) + 1))
+    newest = home.load_newest(pytest.fail)
+    assert newest and newest.record.number == max(record.number for record in records if record.kind == "commit")
+
+
+def test_beat_moves_on_and_stops_when_superseded(local: RunHome) -> None:
+    watch = Watch(local.store, attempt=1, patience=0.5)
+    with Beat(local.store, attempt=1, step=lambda: 3, interval=0.05) as beat:
+        time.sleep(0.7)
+        assert watch.alive()
+        assert read_beat(local.store)["step"] == 3
+        write_beat(local.store, attempt=2, count=0, step=None)
+        time.sleep(0.3)
+        assert beat.superseded
+    assert read_beat(local.store)["attempt"] == 2
+    time.sleep(0.5)
+    assert not watch.alive(), "beats of another attempt are no sign of life of this one"

@@ -21,6 +21,7 @@ from carryover.data.problem import CLASS_LIMIT
 from carryover.data.sources import Batch
 from carryover.data.split import TRAIN, VALIDATION
 from carryover.ground.digests import Hasher
+from carryover.ground.errors import WrongInput
 from carryover.ground.storage import split as split_uri
 
 # Of bytes fewer are kept, because an image may be large; longer text is no path.
@@ -31,7 +32,7 @@ SHOWN = 5
 
 
 class Sampled(NamedTuple):
-    """One sampled value: its priority (lowest stay), a key that tells it from others, its words, and what may be opened."""
+    """One sampled value: its priority (lowest stay), a key that tells it from others, its words, what may be opened."""
 
     priority: int
     key: bytes | None
@@ -53,9 +54,9 @@ class Sampler:
         priorities = mix(np.arange(self._seen, self._seen + len(codes)))
         self._seen += len(codes)
         wanted = codes == TRAIN
-        if len(self._lowest) == self._size:
-            wanted &= priorities < self._lowest[-1]
         self._lowest = np.sort(np.concatenate([self._lowest, priorities[wanted]]))[: self._size]
+        if len(self._lowest) == self._size:
+            wanted &= priorities <= self._lowest[-1]
         return np.flatnonzero(wanted), priorities[wanted]
 
 
@@ -101,7 +102,7 @@ class ColumnTally:
         # Beyond the cap a column is no category by its count, so its values need not be known.
         for code, known in ((TRAIN, self.seen), (VALIDATION, self.held_out)):
             found = np.unique(places[codes == code])
-            if len(found) + len(known) > 2 * CATEGORIES + 2 or len(known) > CATEGORIES:
+            if len(found) > CATEGORIES + 1 or len(known) > CATEGORIES:
                 self.seen, self.held_out = None, set()
                 return
             known.update(_key(value) for value in coded.dictionary.take(pa.array(found)).to_pylist())
@@ -150,7 +151,7 @@ class ColumnTally:
 
 @dataclass
 class LabelTally:
-    """How many rows each label value has: by the row's own code in the source, and in given validation and test rows."""
+    """How many rows each label value has: by the row's own code in the source, and in given validation, test rows."""
 
     name: str
     counts: dict[str, np.ndarray] | None = field(default_factory=dict)
@@ -163,6 +164,8 @@ class LabelTally:
         Args:
             given: the rows are of a given validation or test source, and `codes` says which.
         """
+        if pa.types.is_binary(batch.columns[self.name].type):
+            raise WrongInput(f"{batch.uri}: label column '{self.name}' holds bytes; a label is text or a number")
         array = values.as_text(batch.columns[self.name])
         if array.null_count:
             self.missing += array.null_count

@@ -1,0 +1,172 @@
+"""Owns how source files become a dataset in a store, once for each content.
+
+fingerprints of the files --> <store>/datasets/sources/<key>.json names the dataset they gave: nothing is read
+otherwise: first pass (survey.py), second pass (shards.py) to a scratch folder --> digest of the content
+digest known --> the dataset is there already      else --> shards, then dataset.json, then the index entry
+"""
+
+import datetime
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from carryover.data import manifest
+from carryover.data.content import dataset_digest
+from carryover.data.manifest import CARD, SPLITS, DatasetCard
+from carryover.data.schema import Column, Schema
+from carryover.data.shards import Written, write_shards
+from carryover.data.split import Fractions
+from carryover.data.survey import ROLES, Request, Survey, survey
+from carryover.ground import storage
+from carryover.ground.console import say, warn
+from carryover.ground.digests import canonical, digest, short
+from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.storage import Store
+
+# Raised when a rule changes so that the same files would give another dataset: the index then forgets the old ones.
+RULES = 1
+# A file may change again within its clock's tick without a trace, so one as young as this is not put in the index.
+YOUNG_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset in a store, and whether it was written just now."""
+
+    card: DatasetCard
+    changed: bool
+
+
+def prepare(request: Request, store: Store) -> Prepared:
+    """Make sure that the store holds the dataset that the request describes.
+
+    Raises:
+        WrongInput: whatever in the request or the data cannot be used.
+        CarryoverError: the files changed while they were read.
+    """
+    prints = _fingerprints(request)
+    key = short(digest(canonical({"rules": RULES, "files": prints, "label": request.label, **_settings(request)})))
+    index = f"datasets/sources/{key}.json"
+    known = _known(store, index)
+    if known is not None:
+        say(f"source unchanged: dataset {short(known.digest)}")
+        return Prepared(known, changed=False)
+    started = time.time()
+    with tempfile.TemporaryDirectory(prefix="carryover-prepare-") as scratch:
+        folder = Path(scratch)
+        found = survey(request, folder / "codes")
+        written = write_shards(request, found, folder / "codes", folder)
+        if _fingerprints(request) != prints:
+            raise CarryoverError("the source files changed while they were read; run prepare-data again")
+        _check_splits(request, found, written)
+        card = _card(request, found, written, prints, store)
+        changed = _publish(card, folder, store)
+    if all(started - entry.get("mtime", 0) / 1e9 > YOUNG_SECONDS for entry in prints):
+        store.write(index, canonical({"digest": card.digest}))
+    return Prepared(manifest.read_card(card.at), changed)
+
+
+def _fingerprints(request: Request) -> list[dict[str, Any]]:
+    return [{"role": role, **storage.fingerprint(file.uri)} for role in ROLES for file in request.files[role]]
+
+
+def _settings(request: Request) -> dict[str, Any]:
+    return {
+        "problem_type": request.problem_type,
+        "column_types": dict(request.column_types),
+        "fractions": asdict(request.fractions),
+    }
+
+
+def _known(store: Store, index: str) -> DatasetCard | None:
+    """Return the dataset that an index entry names, if it is still whole."""
+    try:
+        found = json.loads(store.read(index))["digest"]
+    except FileNotFoundError:
+        return None
+    return _whole(store, found)
+
+
+def _whole(store: Store, found: str) -> DatasetCard | None:
+    """Return the card of a dataset that is there with all its shards, None where something is missing."""
+    folder = store.at(manifest.folder_of(found))
+    if not storage.open_store(folder).exists(CARD):
+        return None
+    card = manifest.read_card(folder)
+    return replace(card, location=folder) if card.digest == found and manifest.complete(card, folder) else None
+
+
+def _card(
+    request: Request, found: Survey, written: Written, prints: Sequence[Mapping[str, Any]], store: Store
+) -> DatasetCard:
+    columns = tuple(
+        Column(plan.name, plan.type, plan.stored, _statistics(request, plan.type, written.statistics.get(plan.name)))
+        for plan in found.columns
+    )
+    schema = Schema(request.label, found.problem_type, found.classes, columns)
+    content = dataset_digest(schema, written.summaries)
+    sources = tuple({**entry, "rows": found.file_rows[entry["uri"]]} for entry in prints)
+    at = store.at(manifest.folder_of(content))
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return DatasetCard(content, schema, written.splits, sources, _settings(request), at, created)
+
+
+def _statistics(request: Request, type: str, found: Mapping[str, Any] | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    folders = sorted({storage.split(file.uri)[0] for files in request.files.values() for file in files})
+    return {**found, "folders": folders} if type == "image_path" else dict(found)
+
+
+def _publish(card: DatasetCard, folder: Path, store: Store) -> bool:
+    """Copy shards and then the card into the store, unless the dataset is there; return whether it was copied."""
+    if _whole(store, card.digest) is not None:
+        say(f"dataset {short(card.digest)} is there already, with the same content")
+        return False
+    home = storage.open_store(card.at)
+    # The marker goes first and comes last: while shards are replaced, no reader takes the folder for a dataset.
+    home.delete(CARD)
+    for split in card.splits.values():
+        for shard in split.shards:
+            home.upload(folder / shard.file, shard.file)
+    home.write(CARD, card.to_bytes())
+    return True
+
+
+def _check_splits(request: Request, found: Survey, written: Written) -> None:
+    """Raise WrongInput for a split that must not be empty; say what else is worth knowing of the splits."""
+    rows = {name: written.splits[name].rows for name in SPLITS}
+    total = sum(found.file_rows[file.uri] for file in request.files["source"])
+    for name in ("train", "validation"):
+        if not rows[name]:
+            given = request.files.get(name, ())
+            remedy = (
+                f"put rows into {given[0].uri}"
+                if given
+                else f"more rows, a larger --{name}-fraction, or rows of its own by --validation-source"
+            )
+            raise WrongInput(f"the {name} split is empty ({total} rows in the source); what would help: {remedy}")
+    if not rows["test"]:
+        say("the test split is empty; evaluate will need another split or dataset")
+    if found.whole:
+        shown = ", ".join(repr(value) for value in sorted(found.whole)[:10])
+        more = f" and {len(found.whole) - 10} more" if len(found.whole) > 10 else ""
+        say(f"too small to split, so all in train: {shown}{more}")
+    _check_shares(rows, total, request)
+
+
+def _check_shares(rows: Mapping[str, int], total: int, request: Request) -> None:
+    """Warn where a split is far from what was asked for, which only rows that repeat can bring about."""
+    shares: Fractions = request.shares
+    for name, share in asdict(shares).items():
+        spread = math.sqrt(total * share * (1 - share))
+        if not request.files.get(name) and abs(rows[name] - total * share) > 5 * spread + 1:
+            warn(
+                f"{name} has {rows[name] / total:.1%} of the rows where {share:.1%} were asked for: many rows "
+                "are equal but for the label, and such rows stay together; --validation-source names rows of your own"
+            )

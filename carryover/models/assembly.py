@@ -9,7 +9,7 @@ of the Model and the parameters, so it never changes once a model exists.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,6 +126,11 @@ class Assembly:
     branches: tuple[Branch, ...]
     fusion: Branch | None
     unused: tuple[str, ...]
+
+    def portable(self) -> "Assembly":
+        """Return what a Model keeps: configs name no place on this machine. Enough to restore, not to start anew."""
+        branches = (replace(b, config=FAMILIES.load(b.family).portable(b.config)) for b in self.branches)
+        return replace(self, branches=tuple(branches))
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON; `assembly_from_json` gives it back."""

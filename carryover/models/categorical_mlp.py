@@ -80,6 +80,9 @@ class CategoricalMLPFamily:
     def check(self, config: CategoricalMLPConfig) -> None:
         """Nothing outside the recipe is named."""
 
+    def portable(self, config: CategoricalMLPConfig) -> CategoricalMLPConfig:
+        return config
+
     def reads(self, schema: Schema, config: CategoricalMLPConfig) -> tuple[Column, ...]:
         return tuple(schema.features("categorical"))
 

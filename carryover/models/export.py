@@ -35,7 +35,7 @@ PREFIX = "model/"
 
 def model_files(assembly: Assembly, preprocessing: Preprocessing, task_files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return all that inference needs beside weights, by name relative to the Model's folder."""
-    return {ASSEMBLY: canonical(assembly.to_json()), **preprocessing.files(), **task_files}
+    return {ASSEMBLY: canonical(assembly.portable().to_json()), **preprocessing.files(), **task_files}
 
 
 def weights_of(tensors: Mapping[str, RawTensor]) -> dict[str, RawTensor]:

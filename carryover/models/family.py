@@ -63,6 +63,10 @@ class Family(Protocol):
         """Raise WrongInput for what a config names and cannot be opened, as far as can be told without torch."""
         ...
 
+    def portable(self, config: Any) -> Any:
+        """Return the config without names of places on this machine, as a Model keeps it."""
+        ...
+
     def reads(self, schema: Schema, config: Any) -> tuple[Column, ...]:
         """Return the columns this family would read; () means that it has nothing to do here."""
         ...

@@ -1,7 +1,7 @@
 """Owns the family `hf_text`: text columns through any transformers encoder, by hub name or folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from carryover.data.config import DataConfig
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 POOLING = ("cls", "mean")
 # Encoders with relative positions and tokenizers without a limit take any length; no text needs more than memory has.
 UNBOUNDED = 512
+# Stands in a Model for the folder that its weights once came from.
+LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class HFTextFamily:
 
     def check(self, config: HFTextConfig) -> None:
         hf_source.check_source(config.checkpoint_name, pretrained=config.pretrained)
+
+    def portable(self, config: HFTextConfig) -> HFTextConfig:
+        # The same folder may lie elsewhere tomorrow, and the Model made from it must still have the same digest.
+        return replace(config, checkpoint_name=LOCAL) if hf_source.is_folder(config.checkpoint_name) else config
 
     def reads(self, schema: Schema, config: HFTextConfig) -> tuple[Column, ...]:
         return tuple(schema.features("text"))

@@ -79,6 +79,9 @@ class NumericalMLPFamily:
     def check(self, config: NumericalMLPConfig) -> None:
         """Nothing outside the recipe is named."""
 
+    def portable(self, config: NumericalMLPConfig) -> NumericalMLPConfig:
+        return config
+
     def reads(self, schema: Schema, config: NumericalMLPConfig) -> tuple[Column, ...]:
         return tuple(schema.features("numerical"))
 

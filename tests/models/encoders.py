@@ -1,6 +1,7 @@
 """Tiny random encoders of several architectures with word-level tokenizers, as folders that transformers reads."""
 
 from pathlib import Path
+from typing import Any
 
 WORDS = "good bad great poor film food it was very not one two three four five six".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -17,7 +18,7 @@ def save_tokenizer(folder: Path, *, start: bool) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.enable_truncation(6)
     tokenizer.enable_padding(length=6)
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
+    names: dict[str, Any] = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
     names |= {"cls_token": "[CLS]", "sep_token": "[SEP]"} if start else {"eos_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     return len(vocabulary)
@@ -29,9 +30,9 @@ def save_encoder(folder: Path, architecture: str) -> Path:
     import transformers as hf
 
     size = save_tokenizer(folder, start=architecture != "t5")
-    wide = {"vocab_size": size, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    bert = {**wide, "intermediate_size": 32, "max_position_embeddings": 40, "pad_token_id": 0}
-    halves = {f"{half}_{what}": n for half in ("encoder", "decoder") for what, n in
+    wide: dict[str, Any] = {"vocab_size": size, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    bert: dict[str, Any] = {**wide, "intermediate_size": 32, "max_position_embeddings": 40, "pad_token_id": 0}
+    halves: dict[str, Any] = {f"{half}_{what}": n for half in ("encoder", "decoder") for what, n in
               (("layers", 1), ("attention_heads", 2), ("ffn_dim", 32))}  # fmt: skip
     configs = {
         "bert": lambda: hf.BertConfig(**bert),

@@ -55,8 +55,8 @@ REGRESSION_VALUES = {
     "mse": sk.mean_squared_error(NUMBERS, GUESSES),
     "mae": sk.mean_absolute_error(NUMBERS, GUESSES),
     "r2": sk.r2_score(NUMBERS, GUESSES),
-    "pearsonr": stats.pearsonr(NUMBERS, GUESSES).statistic,
-    "spearmanr": stats.spearmanr(NUMBERS, GUESSES).statistic,
+    "pearsonr": stats.pearsonr(NUMBERS, GUESSES)[0],
+    "spearmanr": stats.spearmanr(NUMBERS, GUESSES)[0],
 }
 
 

@@ -41,7 +41,7 @@ def command(**flags: object) -> None:
     from carryover.steps.train_ddp import train_ddp
 
     result = train_ddp(**flags)  # pyright: ignore[reportArgumentType]
-    for name in ("uri", "run_key", "checkpoint_uri", "model_step", "optimizer_steps", "attempts", "lost_steps"):
+    for name in ("uri", "run_key", "checkpoint_uri", "model_step", "step_count", "attempts", "lost_steps"):
         click.echo(f"{name}: {result[name]}")
     for name, value in result["metrics"].items():
         click.echo(f"{name}: {'undefined' if value is None else format(value, '.4f')}")

@@ -50,17 +50,17 @@ def plain(value: Any) -> Any:
 
 def write_result(result: Mapping[str, Any], output: str, outputs_dir: str) -> dict[str, Any]:
     """Write result.json to `output`, one file per scalar to `outputs_dir` (either may be ""); return the result."""
-    result = plain(result)
+    values = {name: plain(value) for name, value in result.items()}
     if output:
-        storage.open_store(output).write("result.json", json.dumps(result, indent=2).encode() + b"\n")
+        storage.open_store(output).write("result.json", json.dumps(values, indent=2).encode() + b"\n")
     if outputs_dir:
         folder = Path(outputs_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, value in result.items():
+        for name, value in values.items():
             if value is None or isinstance(value, (str, int, float, bool)):
                 text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
                 (folder / name).write_text(text)
-    return result
+    return values
 
 
 def in_cluster() -> bool:

@@ -319,7 +319,7 @@ def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict
         "metrics": {name: value for name, value in metrics.items() if name.startswith("val_")},
         "reason": finish.body["reason"],
         "model_step": finish.step,
-        "optimizer_steps": metrics["steps"],
+        "step_count": metrics["steps"],
         "samples": metrics["samples"],
         "train_seconds": round(metrics["seconds"], 3),
         "attempts": claim.attempt if claim else 0,

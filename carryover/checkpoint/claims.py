@@ -50,7 +50,7 @@ def claim(home: "RunHome", bid: Bid) -> Writer | None:
     """Start an attempt; see `RunHome.claim`."""
     while True:
         head = home.log.head()
-        last = home.latest_claim()
+        last = home.latest_claim(head)
         if owners.turn(last, head, owner=bid.owner, takeover=bid.takeover) is owners.Turn.BUSY:
             assert last is not None
             outcome = _wait(home, last, bid)

@@ -108,22 +108,22 @@ class RunHome:
             raise Damaged(f"{self.store.at(RUN)}: not a JSON object")
         return found
 
-    def latest_claim(self) -> Record | None:
-        """Return the newest readable claim, None when nobody has claimed this run."""
-        return self._newest_readable("claim")
+    def latest_claim(self, head: Head | None = None) -> Record | None:
+        """Return the newest readable claim (as of `head`), None when nobody has claimed this run."""
+        return self._newest_readable("claim", head)
 
     def finish_record(self) -> Record | None:
         """Return the newest readable finish, None when there is none; an unreadable one is reported."""
-        return self._newest_readable("finish")
+        return self._newest_readable("finish", None)
 
-    def finish_records(self) -> list[Record]:
-        """Return all finishes, oldest first (a run that was continued has several).
+    def finish_records(self, head: Head | None = None) -> list[Record]:
+        """Return all finishes (as of `head`), oldest first (a run that was continued has several).
 
         Raises:
             Damaged: when one of them can't be read.
         """
         found: list[Record] = []
-        number = self.log.head().newest.finish
+        number = (head or self.log.head()).newest.finish
         while number is not None:
             found.append(self.log.read(number))
             number = self.log.newest_before(number).finish
@@ -257,8 +257,8 @@ class RunHome:
             except Damaged as error:
                 on_damage(f"{self.store.uri}: {error}")
 
-    def _newest_readable(self, kind: Kind) -> Record | None:
-        number = getattr(self.log.head().newest, kind)
+    def _newest_readable(self, kind: Kind, head: Head | None) -> Record | None:
+        number = getattr((head or self.log.head()).newest, kind)
         while number is not None:
             try:
                 return self.log.read(number)

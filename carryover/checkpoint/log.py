@@ -137,16 +137,16 @@ class Log:
 
     def head(self) -> Head:
         """Find the end of the log: the largest of the listing and of last.ckpt's hint, then probing forward."""
-        number = max((*self.numbers(), self._hint()), default=-1)
+        listed = max(self.numbers(), default=-1)
+        number = max(listed, self._hint(listed))
         while self.home.exists(record_name(number + 1)):
             number += 1
-        if number < 0:
-            return Head()
-        last = digest(self._bytes(number))
-        problems: list[str] = []
+        last, problems = "", []
         for candidate in range(number, -1, -1):
             try:
-                record = self.read(candidate)
+                data = self._bytes(candidate)
+                last = last or digest(data)
+                record = decode(candidate, data)
                 return Head(number, last, record.newest, record.attempt, tuple(problems))
             except Damaged as error:
                 problems.append(str(error))
@@ -201,7 +201,8 @@ class Log:
         Raises:
             Damaged: when there are neighbours and none of them knows this record.
         """
-        known: list[bool] = []
+        # The first record has a start of its own instead of a neighbour before it.
+        known = [record.previous == ""] if record.number == 0 else []
         for number in (record.number - 1, record.number + 1):
             if not 0 <= number <= head.number:
                 continue
@@ -258,13 +259,13 @@ class Log:
         except FileNotFoundError:
             raise Damaged(f"{record_name(number)}: missing") from None
 
-    def _hint(self) -> int:
-        """Return the number in last.ckpt, -1 when it says none; it is a hint only, so it is not believed further."""
+    def _hint(self, listed: int) -> int:
+        """Return the number in last.ckpt where it leads past the listing, else -1; it is believed no further."""
         try:
             number = json.loads(self.home.read(LAST))["number"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return -1
-        return number if isinstance(number, int) and self.home.exists(record_name(number)) else -1
+        return number if isinstance(number, int) and number > listed and self.home.exists(record_name(number)) else -1
 
 
 def decode(number: int, data: bytes) -> Record:

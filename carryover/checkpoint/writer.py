@@ -79,7 +79,7 @@ class Writer:
             raise CarryoverError(f"{home.store.uri}: has commits; an attempt must go on from one, not from zero")
         found = loaded.record.number if loaded else None
         writer = cls(home, head=head, attempt=handoff["attempt"], resumed_from=found)
-        writer._finished = _objects_of_finishes(home)
+        writer._finished = _objects_of_finishes(home, head)
         if loaded:
             writer._parent = found
             writer._points = home.points(loaded.record)
@@ -215,10 +215,10 @@ class Writer:
             warn(f"{self.home.store.uri}: old checkpoints not removed yet: {first_line(error)}")
 
 
-def _objects_of_finishes(home: "RunHome") -> frozenset[str] | None:
+def _objects_of_finishes(home: "RunHome", head: Head) -> frozenset[str] | None:
     """Return the digests that finishes refer to; None when one can't be read, so that nothing may be deleted."""
     try:
-        return retention.digests(home.finish_records())
+        return retention.digests(home.finish_records(head))
     except Damaged as error:
         warn(f"{home.store.uri}: no old checkpoint will be removed, because a finish is unreadable: {error}")
         return None

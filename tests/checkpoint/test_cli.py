@@ -96,6 +96,7 @@ def test_wrong_place_is_one_clear_error(local: RunHome, capsys: pytest.CaptureFi
         assert says in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow  # the client tries for ten seconds
 def test_store_that_does_not_answer_is_one_clear_error(carryover_cli) -> None:
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "none"}
     ended = carryover_cli("checkpoint", "ls", "s3://not-there/runs/key", env=nobody)

@@ -11,7 +11,7 @@ from carryover.checkpoint.log import Record
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.verify import verify
 from carryover.ground.errors import CarryoverError
-from tests.checkpoint.support import content, flip, own_pack, plain, save, spoil, start, tensors_of
+from tests.checkpoint.support import content, end, flip, own_pack, plain, save, spoil, start, tensors_of
 
 Spoil = Callable[[RunHome, Record, Record], None]
 
@@ -151,8 +151,6 @@ def test_record_of_another_history_is_not_believed(local: RunHome, followed: boo
 
 
 def test_damaged_finish_is_reported_and_the_run_can_finish_again(local: RunHome, capsys: pytest.CaptureFixture) -> None:
-    from tests.checkpoint.support import end
-
     writer = start(local)
     save(writer, 5)
     spoil(local, record_name(end(writer, 5).number), flip)
@@ -164,8 +162,6 @@ def test_damaged_finish_is_reported_and_the_run_can_finish_again(local: RunHome,
 
 
 def test_unreadable_finish_stops_all_removal(local: RunHome, capsys: pytest.CaptureFixture) -> None:
-    from tests.checkpoint.support import end
-
     writer = start(local)
     save(writer, 5)
     finish = end(writer, 5)
@@ -196,14 +192,15 @@ def test_older_last_ckpt_is_what_a_kill_leaves(local: RunHome) -> None:
     assert loaded and loaded.record == newer
 
 
-def test_thousand_random_damages_are_never_loaded(local: RunHome) -> None:
+@pytest.mark.parametrize("times", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_random_damage_is_never_loaded(local: RunHome, times: int) -> None:
     """Whatever is done to whatever file, what is loaded is exactly what some commit saved."""
     _two_commits(local)
     saved = [plain(tensors_of(10)), plain(tensors_of(20))]
     names = [name for name in local.store.walk() if name not in ("heartbeat", "run.json")]
     original = {name: local.store.read(name) for name in names}
     chance = random.Random(7)
-    for _ in range(1000):
+    for _ in range(times):
         name = chance.choice(names)
         data = bytearray(original[name])
         at = chance.randrange(len(data))

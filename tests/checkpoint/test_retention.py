@@ -61,6 +61,7 @@ def test_only_kept_commits_have_their_objects(home: RunHome) -> None:
 def test_what_was_resumed_from_stays_as_long_as_the_attempt(home: RunHome) -> None:
     source = save(start(home), 1)
     writer = start(home)
+    record = source
     for step in range(2, 6):
         record = save(writer, step, keep=Keep(last=1, best=0))
         assert record.kept == (source.number, record.number)

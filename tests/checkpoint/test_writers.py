@@ -142,8 +142,9 @@ def test_commits_are_a_sign_of_life_too(local: RunHome) -> None:
     worker.join()
 
 
-def test_sixteen_starts_at_once_make_one_history(home: RunHome) -> None:
-    barrier = threading.Barrier(16)
+def test_starts_at_once_make_one_history(home: RunHome) -> None:
+    starts = 5 if home.store.scheme == "s3" else 16
+    barrier = threading.Barrier(starts)
     writers: list[Writer] = []
     outcomes: list[str] = []
 
@@ -159,12 +160,12 @@ def test_sixteen_starts_at_once_make_one_history(home: RunHome) -> None:
         except Superseded:
             outcomes.append("superseded")
 
-    threads = [threading.Thread(target=begin, args=(i,)) for i in range(16)]
+    threads = [threading.Thread(target=begin, args=(i,)) for i in range(starts)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(outcomes) == 16
+    assert len(outcomes) == starts
     assert outcomes.count("saved") >= 1
     records = home.log.records()
     assert sorted({record.attempt for record in records}) == list(range(1, len(writers) + 1))

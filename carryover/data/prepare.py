@@ -25,7 +25,7 @@ from carryover.data.survey import ROLES, Request, Survey, survey
 from carryover.ground import storage
 from carryover.ground.console import say, warn
 from carryover.ground.digests import canonical, digest, short
-from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.errors import CarryoverError
 from carryover.ground.storage import Store
 
 # Raised when a rule changes so that the same files would give another dataset: the index then forgets the old ones.
@@ -63,7 +63,7 @@ def prepare(request: Request, store: Store) -> Prepared:
         written = write_shards(request, found, folder / "codes", folder)
         if _fingerprints(request) != prints:
             raise CarryoverError("the source files changed while they were read; run prepare-data again")
-        _check_splits(request, found, written)
+        _say_splits(request, found, written)
         card = _card(request, found, written, prints, store)
         changed = _publish(card, folder, store)
     if all(started - entry.get("mtime", 0) / 1e9 > YOUNG_SECONDS for entry in prints):
@@ -138,25 +138,16 @@ def _publish(card: DatasetCard, folder: Path, store: Store) -> bool:
     return True
 
 
-def _check_splits(request: Request, found: Survey, written: Written) -> None:
-    """Raise WrongInput for a split that must not be empty; say what else is worth knowing of the splits."""
+def _say_splits(request: Request, found: Survey, written: Written) -> None:
+    """Say what is worth knowing of the splits."""
     rows = {name: written.splits[name].rows for name in SPLITS}
-    total = sum(found.file_rows[file.uri] for file in request.files["source"])
-    for name in ("train", "validation"):
-        if not rows[name]:
-            given = request.files.get(name, ())
-            remedy = (
-                f"put rows into {given[0].uri}"
-                if given
-                else f"more rows, a larger --{name}-fraction, or rows of its own by --validation-source"
-            )
-            raise WrongInput(f"the {name} split is empty ({total} rows in the source); what would help: {remedy}")
     if not rows["test"]:
         say("the test split is empty; evaluate will need another split or dataset")
     if found.whole:
         shown = ", ".join(repr(value) for value in sorted(found.whole)[:10])
         more = f" and {len(found.whole) - 10} more" if len(found.whole) > 10 else ""
         say(f"too small to split, so all in train: {shown}{more}")
+    total = sum(found.file_rows[file.uri] for file in request.files["source"])
     _check_shares(rows, total, request)
 
 

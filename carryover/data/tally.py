@@ -4,6 +4,7 @@
     kept of a sample      whether text repeats, words, image names: of the 5000 train rows whose numbers hash lowest
     label                 rows of each value, by split, up to `CLASS_LIMIT` values; beyond, only that there are more
 
+Rows count for the split of their own code; those of a class that stays in train whole (split.py) are not moved here.
 The sample depends on the rows' numbers in the source only, so not on how they are cut into files or batches.
 """
 

@@ -311,13 +311,13 @@ class Store:
             second = self.create(name, b"second")
             kept = self.read(name)
             self.delete(name)
-        except (OSError, PermissionError) as error:
-            raise WrongInput(f"store {self.uri}: can't be written: {first_line(error)}") from error
         except Exception as error:
-            # Object store clients raise their own kinds (missing credentials, no bucket); all mean the same here.
-            if isinstance(error, WrongInput) or self.local:
+            # Object store clients raise their own kinds (no credentials, no server); here all of them mean the same.
+            if isinstance(error, WrongInput):
                 raise
-            raise WrongInput(f"store {self.uri}: can't be written: {first_line(error)}") from error
+            missing = isinstance(error, FileNotFoundError) and not self.local
+            why = "its bucket does not exist; create it first" if missing else first_line(error)
+            raise WrongInput(f"store {self.uri}: can't be written: {why}") from error
         return first and not second and kept == b"first"
 
     def _children(self, folder: str, kind: str) -> list[str]:

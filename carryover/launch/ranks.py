@@ -8,8 +8,9 @@
       rank-0.json ..                   each rank's pid at its start, its exit code and words at its end
       progress                         the newest optimizer step, rewritten in place
 
-torchrun exits with 1 whatever its workers return, so the ranks' own files decide. A rank that stops on request exits
-with 0 and says 75 in its file: for torchrun a non-zero exit would be a failure, and it would kill the others.
+torchrun exits with 1 whatever its workers return, so the ranks' own files decide. A rank that ends for a reason it can
+name exits with 0 and says its code in its file: for torchrun a non-zero exit would be a failure, which it reports at
+length, and it would kill the others while they save. Ranks that outlive such an ending are ended by the step.
 """
 
 import contextlib
@@ -31,6 +32,8 @@ from carryover.ground.errors import RunAgain, WrongInput
 
 PROGRESS_VARIABLE = "CARRYOVER_PROGRESS_FILE"
 _LOOK_EVERY_SECONDS = 0.1
+# Ranks end within moments of each other; one that waits for a rank that is gone would wait for minutes.
+_LINGER_SECONDS = 15.0
 _RUN_AGAIN = RunAgain.exit_code
 
 
@@ -67,15 +70,7 @@ def read_progress(scratch: Path) -> int:
         return -1
 
 
-def run_ranks(
-    module: str,
-    spec: Mapping[str, Any],
-    *,
-    ranks: int,
-    scratch: Path,
-    grace_seconds: float,
-    on_look: Callable[[int], None] = lambda step: None,
-) -> Ending:
+def run_ranks(module: str, spec: Mapping[str, Any], *, ranks: int, scratch: Path, grace_seconds: float) -> Ending:
     """Start torchrun with `ranks` processes of `module`, pass SIGTERM and SIGINT on, and wait for the end.
 
     Args:
@@ -83,42 +78,40 @@ def run_ranks(
         spec: plain values for the ranks.
         scratch: an empty local folder for this attempt.
         grace_seconds: how long ranks may take to save after SIGTERM.
-        on_look: called about ten times a second with the newest step.
     """
     spec_file = scratch / "spec.json"
     spec_file.write_text(json.dumps(spec))
     progress_file(scratch).unlink(missing_ok=True)
+    torchrun = ["--standalone", "--nnodes=1", f"--nproc-per-node={ranks}", "-m", module, str(spec_file)]
     agent = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "carryover.launch.agent",
-            str(os.getpid()),
-            "--standalone",
-            "--nnodes=1",
-            f"--nproc-per-node={ranks}",
-            "-m",
-            module,
-            str(spec_file),
-        ],
+        [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), *torchrun],
         env=_environment(ranks, scratch),
         start_new_session=True,
     )
     asked: list[float] = []
     with _on_stop_signal(lambda: asked.append(time.monotonic())):
         try:
-            passed_on: set[int] = set()
-            while agent.poll() is None:
-                if asked:
-                    _pass_on(agent, scratch, passed_on)
-                    if time.monotonic() - asked[0] > grace_seconds:
-                        say(f"not saved within {grace_seconds:g} s of SIGTERM; the newest commit stands")
-                        break
-                on_look(read_progress(scratch))
-                time.sleep(_LOOK_EVERY_SECONDS)
+            _watch(agent, scratch, asked, grace_seconds)
         finally:
             _end(agent, scratch)
     return _ending(agent.returncode, scratch, ranks, stopped=bool(asked))
+
+
+def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], grace_seconds: float) -> None:
+    """Wait until torchrun ends, or until what is left of it has had its time."""
+    passed_on: set[int] = set()
+    failed_at = 0.0
+    while agent.poll() is None:
+        now = time.monotonic()
+        failed_at = failed_at or (now if _has_failed(scratch) else 0.0)
+        if failed_at and now - failed_at > _LINGER_SECONDS:
+            return
+        if asked:
+            _pass_on(agent, scratch, passed_on)
+            if now - asked[0] > grace_seconds:
+                say(f"not saved within {grace_seconds:g} s of SIGTERM; the newest commit stands")
+                return
+        time.sleep(_LOOK_EVERY_SECONDS)
 
 
 def report_start(scratch: Path, rank: int) -> None:
@@ -129,6 +122,10 @@ def report_start(scratch: Path, rank: int) -> None:
 def report_end(scratch: Path, rank: int, exit_code: int, message: str) -> None:
     """Say how a rank ended; called by the rank as its last word."""
     _write(scratch, rank, {"pid": os.getpid(), "exit_code": exit_code, "message": message})
+
+
+def _has_failed(scratch: Path) -> bool:
+    return any(words.get("exit_code") for words in _rank_words(scratch).values())
 
 
 def _write(scratch: Path, rank: int, values: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from carryover.train.stop import Stop
 
 
 def main() -> None:
-    """Run one rank; the exit code is 0 for every ending that torchrun must not take for a failure."""
+    """Run one rank; the exit code is 0 for every ending that has a name, as `launch.ranks` wants it."""
     die_with_parent(os.getppid())
     spec_file = Path(sys.argv[1])
     rank = int(os.environ.get("RANK", "0"))
@@ -32,7 +32,7 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     # Interpreter teardown of the heavy libraries takes a second and can hang on their threads; all is saved by now.
-    os._exit(0 if code in (0, RunAgain.exit_code) else 1)
+    os._exit(1 if code == 1 else 0)
 
 
 def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str]:

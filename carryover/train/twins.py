@@ -11,6 +11,8 @@ from carryover.train import recipe as recipes
 from carryover.train.recipe import Recipe
 
 MOST = 3
+# A hint must not cost a store with thousands of runs a long look at every start.
+MOST_LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Twin:
 def near_twins(store: Store, dataset: str, recipe: Recipe) -> list[Twin]:
     """Return up to `MOST` runs on the same data whose recipe differs from this one only in keys that may change."""
     mine, known, twins = recipes.identity(recipe), recipes.keys_of(recipe), []
-    for run_key in store.folders(RUNS):
+    for run_key in store.folders(RUNS)[:MOST_LOOKED_AT]:
         try:
             run = RunHome.open(store, run_key).run()
         except Damaged:

@@ -77,7 +77,7 @@ def train_ddp(
             result["uri"],
             result["run_key"],
             result["checkpoint_uri"],
-            result["optimizer_steps"],
+            result["step_count"],
             result["lost_steps"],
         )
 

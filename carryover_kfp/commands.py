@@ -93,13 +93,27 @@ def run_command(pipeline_name: str, runner: str, pipeline_root: str, image: str,
 
     pipeline = catalog.load_pipeline(pipeline_name)
     values = _arguments(pipeline, **flags)
-    values["store"] = _local_store(str(values.get("store", "")))
+    values = _absolute(values) | {"store": _local_store(str(values.get("store", "")))}
     catalog.check_complete(pipeline, values)
     finished = local.run_here(pipeline, values, root=Path(pipeline_root), runner=runner, image=image)
     click.echo(f"\npipeline '{pipeline_name}' is done")
     for name, value in sorted(finished.outputs.items()):
         click.echo(f"  {name}: {value}")
     click.echo(f"  artifacts: {finished.folder}")
+
+
+def _absolute(values: dict[str, Any]) -> dict[str, Any]:
+    """Make the local paths among the parameters absolute: a container works in another folder."""
+
+    def here(text: str) -> str:
+        # "s3://..." and "run:KEY" are no paths.
+        return text if not text or ":" in text else storage.normal(text)
+
+    found = dict(values)
+    for name, value in values.items():
+        if name.endswith(("source", "_uri")):
+            found[name] = [here(item) for item in value] if isinstance(value, list) else here(value)
+    return found
 
 
 def _local_store(given: str) -> str:

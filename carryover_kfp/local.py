@@ -203,8 +203,12 @@ def _run_process(full_command: list[str], env_vars: Mapping[str, str], show: Cal
         code = process.wait()
     except BaseException:
         show(f"ending this step; it may save, for {GRACE_SECONDS:.0f} s at most")
-        processes.end(process.pid, alive, grace=GRACE_SECONDS)
-        process.wait()
+        try:
+            processes.end(process.pid, alive, grace=GRACE_SECONDS)
+        finally:
+            # A second signal means: at once.
+            processes.kill(alive)
+            process.wait()
         raise
     # Whatever an attempt leaves behind would write next to the attempt that follows.
     processes.kill(alive)

@@ -48,7 +48,7 @@ def preflight(
     began = time.monotonic()
     keys = given(recipe, overrides)
     make(keys)
-    say(f"recipe: {len(keys)} key(s) given, all known")
+    say(f"recipe: {len(keys) or 'no'} key{'' if len(keys) == 1 else 's'} given, all is known")
     where = _check_store(store)
     sources = [*source, *validation_source, *test_source]
     if sources and not label:
@@ -57,8 +57,8 @@ def preflight(
     files = [file for flag, uris in flags.items() for file in find(uris, flag=flag)]
     for file in files:
         _check_label(file, label)
-    if sources:
-        say(f"sources: {len(files)} file(s), with column '{label}' where that can be seen without reading them")
+    if files:
+        say(f"sources: {len(files)} file{'s' if len(files) > 1 else ''}, column '{label}' is there")
     result = {
         "step": "preflight",
         "store": where.uri,

@@ -1,0 +1,1 @@
+"""The demo: the pipeline `train` on real reviews, its training killed in the middle of an epoch."""

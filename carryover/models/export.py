@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import Damaged
+from carryover.checkpoint.log import Record
 from carryover.checkpoint.pack import ITEM_SIZES, RawTensor
 from carryover.data.schema import Schema
 from carryover.ground import storage
@@ -185,7 +186,8 @@ def find_model(source: str, *, store: str = "") -> Found:
     if source.startswith("champion:"):
         raise WrongInput(f"{source}: champions come with a later version; give a Model's URI or run:KEY")
     if source.startswith("run:"):
-        source = _model_of_run(source.removeprefix("run:"), store)
+        _, finish = finished_run(source.removeprefix("run:"), store)
+        source = storage.join(storage.join(store, MODELS), str(finish.body["model"]))
     folder, name = (storage.split(source)) if source.endswith(".json") else (storage.normal(source), CARD)
     here = storage.open_store(folder)
     card = _read_card(here, name)
@@ -201,7 +203,12 @@ def find_model(source: str, *, store: str = "") -> Found:
     raise WrongInput(f"{card.at or here.uri}: files of Model {card.digest} are missing or cut")
 
 
-def _model_of_run(run_key: str, store: str) -> str:
+def finished_run(run_key: str, store: str) -> tuple[RunHome, Record]:
+    """Return a run and its newest finish record.
+
+    Raises:
+        WrongInput: when there is no such run in the store, or it has not finished.
+    """
     if not store:
         raise WrongInput(f"run:{run_key}: the store of the run is not known; give --store URI")
     home = RunHome.open(storage.open_store(store), run_key)
@@ -210,7 +217,7 @@ def _model_of_run(run_key: str, store: str) -> str:
     finish = home.finish_record()
     if finish is None:
         raise WrongInput(f"run:{run_key}: has not finished, so it has no Model yet; start its training again")
-    return storage.join(storage.join(store, MODELS), str(finish.body["model"]))
+    return home, finish
 
 
 def _read_card(folder: Store, name: str) -> ModelCard:

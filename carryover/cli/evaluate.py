@@ -1,0 +1,39 @@
+"""Owns `carryover evaluate`: flags in, a summary out; the step does the work."""
+
+from typing import Any
+
+import click
+
+from carryover.cli.options import output_options, store_option
+from carryover.steps.evaluate import evaluate
+
+
+@click.command("evaluate")
+@click.option(
+    "--model",
+    required=True,
+    metavar="URI",
+    help="The Model: its folder or model.json, a folder with its card, or run:KEY.",
+)
+@click.option(
+    "--dataset", required=True, multiple=True, metavar="URI", help="A Dataset to score on. May be given again."
+)
+@click.option("--split", default="test", show_default=True, help="Rows to score on: train, validation or test.")
+@click.option(
+    "--metric",
+    multiple=True,
+    metavar="NAME",
+    help="A score, e.g. accuracy, f1_macro, rmse. May be given again. Default: the usual ones of the problem type.",
+)
+@click.option("--batch-size", default=64, show_default=True, help="Rows at once; changes speed, not scores.")
+@store_option
+@output_options
+def command(**arguments: Any) -> None:
+    """Score a Model on Datasets: metrics, predictions and an HTML report."""
+    result = evaluate(**arguments)
+    for dataset in result["datasets"]:
+        click.echo(f"{dataset['uri']} ({result['split']}, {dataset['rows']:,} rows)")
+        for name, value in dataset["metrics"].items():
+            click.echo(f"  {name:<20} {'no value' if value is None else f'{value:.4f}'}")
+    click.echo(f"predictions  {result['predictions']}")
+    click.echo(f"report       {result['report']}")

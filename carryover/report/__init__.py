@@ -1,0 +1,1 @@
+"""Reports for people: one HTML page each, complete in itself, in light and dark."""

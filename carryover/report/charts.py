@@ -1,0 +1,126 @@
+"""Owns the charts of reports, as inline SVG that takes its colours from the page."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from carryover.report.page import escape, number
+
+WIDTH, HEIGHT = 440, 360
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 46
+MOST_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Maps data to the drawing: x and y ranges, both with lower < upper."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return the drawing's coordinates of a point."""
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (y - self.y[0]) / (self.y[1] - self.y[0])
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+
+def roc_chart(fpr: np.ndarray, tpr: np.ndarray) -> str:
+    """Return the ROC curve with the area under it shaded."""
+    axes = Axes((0, 1), (0, 1))
+    keep = _spread(len(fpr), MOST_POINTS)
+    curve = " ".join(_pair(axes.place(float(fpr[i]), float(tpr[i]))) for i in keep)
+    corner, start = _pair(axes.place(1, 0)), _pair(axes.place(0, 0))
+    drawn = [
+        f'<polygon class="under" points="{start} {curve} {corner}"/>',
+        _line("ideal", axes.place(0, 0), axes.place(1, 1)),
+        f'<polyline class="curve" points="{curve}"/>',
+    ]
+    return _svg(axes, drawn, "False positive rate", "True positive rate", "ROC curve")
+
+
+def scatter_chart(truth: np.ndarray, predictions: np.ndarray) -> str:
+    """Return predictions over true values with the line where both are equal; at most MOST_POINTS points."""
+    keep = _spread(len(truth), MOST_POINTS)
+    truth, predictions = truth[keep], predictions[keep]
+    both = _range(np.concatenate([truth, predictions]))
+    axes = Axes(both, both)
+    dots = [
+        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
+        for x, y in (axes.place(*point) for point in zip(truth.tolist(), predictions.tolist(), strict=True))
+    ]
+    line = _line("ideal", axes.place(both[0], both[0]), axes.place(both[1], both[1]))
+    return _svg(axes, [line, *dots], "True value", "Prediction", "Predictions over true values")
+
+
+def histogram_chart(values: np.ndarray, *, x_title: str, label: str) -> str:
+    """Return the counts of values in up to 30 equal bins."""
+    low, high = _range(values)
+    counts, edges = np.histogram(values, bins=min(30, max(5, round(math.sqrt(len(values))))), range=(low, high))
+    axes = Axes((low, high), (0, float(max(1, counts.max())) * 1.05))
+    boxes = []
+    for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        x, y = axes.place(left, count)
+        end, floor = axes.place(right, 0)
+        boxes.append(
+            f'<rect class="box" x="{x + 1:.1f}" y="{y:.1f}" width="{max(1, end - x - 2):.1f}" '
+            f'height="{floor - y:.1f}"><title>{number(left)} to {number(right)}: {count}</title></rect>'
+        )
+    return _svg(axes, boxes, x_title, "Rows", label)
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return at most `most` round numbers from low to high."""
+    raw = (high - low) / (most - 1)
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [step * index for index in range(first, first + most + 1) if step * index <= high + step * 1e-9]
+
+
+def _svg(axes: Axes, drawn: Sequence[str], x_title: str, y_title: str, label: str) -> str:
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">']
+    for value in ticks(*axes.x):
+        x, y = axes.place(value, axes.y[0])
+        parts.append(_line("grid", (x, TOP), (x, y)))
+        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{_tick(value)}</text>')
+    for value in ticks(*axes.y):
+        x, y = axes.place(axes.x[0], value)
+        parts.append(_line("grid", (x, y), (WIDTH - RIGHT, y)))
+        parts.append(f'<text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{_tick(value)}</text>')
+    parts.append(_line("axis", (LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, HEIGHT - BOTTOM)))
+    parts.append(_line("axis", (LEFT, TOP), (LEFT, HEIGHT - BOTTOM)))
+    middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(f'<text x="{middle_x}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_title)}</text>')
+    parts.append(
+        f'<text transform="translate(13 {middle_y}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>'
+    )
+    return "".join([*parts, *drawn, "</svg>"])
+
+
+def _tick(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
+
+
+def _line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str:
+    return f'<line class="{kind}" x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"/>'
+
+
+def _pair(point: tuple[float, float]) -> str:
+    return f"{point[0]:.1f},{point[1]:.1f}"
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    # A single value still needs a scale to stand on.
+    margin = (high - low) * 0.04 or max(abs(low), 1.0) * 0.1
+    return low - margin, high + margin
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Return at most `most` indices below `count`, evenly spread, with both ends."""
+    if count <= most:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int))

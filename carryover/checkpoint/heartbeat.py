@@ -54,6 +54,7 @@ class Beat:
         self.step = step
         self.interval = interval
         self.superseded = False
+        self._in_trouble = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -66,23 +67,28 @@ class Beat:
         self._thread.join()
 
     def _run(self) -> None:
-        count, in_trouble, last = 0, False, False
-        while not last:
-            # The last beat comes when the block ends: it tells the next attempt how far this one got.
-            last = self._stop.wait(self.interval if count else 0)
+        count, stopped = 0, False
+        while not self.superseded:
             count += 1
-            try:
-                if int(read_beat(self.home).get("attempt", 0)) > self.attempt:
-                    # A newer attempt owns the run; the next commit will find that out and end this one.
-                    self.superseded = True
-                    return
-                write_beat(self.home, attempt=self.attempt, count=count, step=self.step())
-                in_trouble = False
-            except OSError as error:
-                # The next beat tries again; training must not die of a heartbeat.
-                if not in_trouble:
-                    warn(f"{self.home.at(HEARTBEAT)}: not written, others may take this run: {first_line(error)}")
-                in_trouble = True
+            self._beat(count)
+            # One more at the end: the next attempt learns exactly how far this one came.
+            if stopped:
+                return
+            stopped = self._stop.wait(self.interval)
+
+    def _beat(self, count: int) -> None:
+        try:
+            if int(read_beat(self.home).get("attempt", 0)) > self.attempt:
+                # A newer attempt owns the run; the next commit will find that out and end this one.
+                self.superseded = True
+                return
+            write_beat(self.home, attempt=self.attempt, count=count, step=self.step())
+            self._in_trouble = False
+        except Exception as error:
+            # The next beat tries again; training must not die of a heartbeat. (Object stores raise their own kinds.)
+            if not self._in_trouble:
+                warn(f"{self.home.at(HEARTBEAT)}: not written, others may take this run: {first_line(error)}")
+            self._in_trouble = True
 
 
 class Watch:

@@ -137,8 +137,11 @@ class RunHome:
         """Return how many attempts in a row, the last ones, were `owner`'s and brought no commit."""
         newest, count = self.log.head().newest, 0
         while newest.claim is not None and newest.claim > max(newest.commit or -1, newest.finish or -1):
-            if self.log.read(newest.claim).body["owner"] != owner:
-                break
+            try:
+                if self.log.read(newest.claim).body["owner"] != owner:
+                    break
+            except Damaged:
+                break  # Whose it was can't be said; it is not counted against anybody.
             count += 1
             newest = self.log.newest_before(newest.claim)
         return count

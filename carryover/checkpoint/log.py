@@ -229,15 +229,15 @@ class Log:
 
         Raises:
             Superseded: when that number belongs to somebody else.
-            OSError: when the store failed and the record is not there.
+            OSError, or the store's own kind: when the store failed and the record is not there.
         """
         record = _make(head, kind=kind, attempt=attempt, body=body)
         name = record_name(record.number)
         try:
             if self.home.create(name, record.data):
                 return record
-        except OSError:
-            # The store may have applied it and lost only the answer.
+        except Exception:
+            # The store may have applied it and lost only the answer. (Object stores raise their own kinds.)
             if not self.home.exists(name):
                 raise
         # Our own nonce there means that an earlier try of ours arrived, whatever the store answered.

@@ -116,7 +116,7 @@ class Writer:
 
         Raises:
             Superseded: when another attempt owns the run; nothing of ours is visible then.
-            OSError: when the store failed; the commit does not exist.
+            OSError, or the store's own kind: when the store failed; the commit does not exist.
         """
         table, stored, objects = self._put(tensors, files)
         score = score if score is not None and math.isfinite(score) else None
@@ -168,7 +168,7 @@ class Writer:
             limits: the limits that were reached (max_epochs and such), to judge later whether more is asked.
 
         Raises:
-            Superseded, OSError: as `commit`.
+            Superseded, and what the store raises: as `commit`.
         """
         table, stored, objects = self._put(tensors, files)
         body = {
@@ -209,7 +209,7 @@ class Writer:
             needed = self._finished.union(*(point.objects for point in self._points))
             retention.remove(objects, candidates, needed=needed)
             self._swept = True
-        except OSError as error:
+        except Exception as error:
             # The commit is safe and garbage hurts nobody: go on, and sweep all of it after the next commit.
             self._swept = False
             warn(f"{self.home.store.uri}: old checkpoints not removed yet: {first_line(error)}")

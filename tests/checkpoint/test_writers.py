@@ -182,6 +182,18 @@ def test_beat_moves_on_and_stops_when_superseded(local: RunHome) -> None:
         write_beat(local.store, attempt=2, count=0, step=None)
         time.sleep(0.3)
         assert beat.superseded
-    assert read_beat(local.store)["attempt"] == 2
+    assert read_beat(local.store)["attempt"] == 2, "a superseded attempt leaves the heartbeat alone at its end too"
     time.sleep(0.5)
     assert not watch.alive(), "beats of another attempt are no sign of life of this one"
+
+
+def test_last_beat_says_how_far_an_attempt_came(local: RunHome) -> None:
+    claimed = local.claim(owner="me")
+    assert claimed
+    step = 0
+    with Beat(local.store, attempt=claimed.attempt, step=lambda: step, interval=60):
+        time.sleep(0.1)
+        step = 41
+    assert local.claim(owner="me")
+    claim = local.latest_claim()
+    assert claim and claim.body["heartbeat_step"] == 41

@@ -9,7 +9,7 @@ from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.verify import verify
 from carryover.ground.errors import CarryoverError, Superseded
 from tests.checkpoint.support import content, end, flip, own_pack, plain, save, spoil, start, stored_bytes, tensors_of
-from tests.checkpoint.test_log import LostAnswers
+from tests.checkpoint.test_log import LOST, LostAnswers
 
 
 def test_run_from_start_to_finish(s3_home: RunHome) -> None:
@@ -47,8 +47,8 @@ def test_damage_falls_back_and_then_refuses(s3_home: RunHome) -> None:
         s3_home.load_newest(reports.append)
 
 
-@pytest.mark.parametrize("answer", [None, False], ids=["timeout", "refused by our own first try"])
-def test_lost_acknowledgement_is_success(s3_home: RunHome, answer: bool | None) -> None:
+@pytest.mark.parametrize("answer", LOST.values(), ids=LOST)
+def test_lost_acknowledgement_is_success(s3_home: RunHome, answer: bool | Exception) -> None:
     log = Log(LostAnswers(s3_home.store.uri, answer))
     record = log.append(log.head(), kind="claim", attempt=1, body={"owner": "me"})
     assert s3_home.log.records() == [record]

@@ -123,6 +123,8 @@ def _log_loss(scored: Scored) -> float:
 
 
 def _mcc(scored: Scored) -> float:
+    if len(np.unique([scored.targets, scored.chosen])) < 2:
+        return math.nan
     return _sklearn().matthews_corrcoef(scored.targets, scored.chosen)
 
 

@@ -10,7 +10,7 @@ from carryover.report.page import escape, number
 from carryover.tasks.curves import Roc, class_scores
 
 # Beyond these a matrix is no longer read; the table of confusions says the same.
-MOST_WITH_NUMBERS, MOST_IN_MATRIX, MOST_IN_TABLE, MOST_CONFUSIONS = 12, 40, 100, 15
+MOST_LARGE, MOST_WITH_NUMBERS, MOST_IN_MATRIX, MOST_IN_TABLE, MOST_CONFUSIONS = 3, 12, 40, 100, 15
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,15 @@ class Evaluation:
 
 
 def evaluation_page(
-    evaluations: Sequence[Evaluation], *, title: str, facts: Sequence[tuple[str, object]], foot: str
+    evaluations: Sequence[Evaluation], *, title: str, lead: str, facts: Sequence[tuple[str, object]], foot: str
 ) -> str:
-    """Return the HTML page; `facts` are what is known of the model, all plain text."""
+    """Return the HTML page; all texts are plain, `facts` are what is known of the model."""
     body: list[str] = []
     for evaluation in evaluations:
         body.append(f'<h2>{escape(evaluation.name)} <span class="soft">· {evaluation.rows:,} rows</span></h2>')
         body.append(page.tiles(evaluation.metrics.items()))
         body.append(page.cards(_classified(evaluation) if evaluation.classes else _measured(evaluation)))
     body.append("<h2>Model</h2>" + page.cards([page.card("Where it comes from", page.facts(facts), wide=True)]))
-    lead = f"{len(evaluations)} datasets" if len(evaluations) > 1 else f"{evaluations[0].rows:,} rows"
     return page.page(title, lead, body, foot=foot)
 
 
@@ -84,7 +83,8 @@ def _matrix(matrix: np.ndarray, classes: Sequence[str]) -> str:
                 f'<td style="background: rgb(var({colour}) / {share * 0.75:.3f})" title="{hover}">{inside}</td>'
             )
         lines.append(f'<tr><th class="side" title="{escape(name)}">{escape(name)}</th>{"".join(cells)}</tr>')
-    return f'<div class="scroll"><table class="matrix{"" if full else " dense"}">{"".join(lines)}</table></div>'
+    kind = "large" if len(classes) <= MOST_LARGE else "" if full else "dense"
+    return f'<div class="scroll"><table class="matrix {kind}">{"".join(lines)}</table></div>'
 
 
 def _class_table(matrix: np.ndarray, classes: Sequence[str]) -> str:

@@ -11,16 +11,16 @@ body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 sy
   "Helvetica Neue", sans-serif; font-variant-numeric: tabular-nums }
 main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px }
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -.01em }
-h2 { font-size: 18px; margin: 40px 0 12px }
+h2 { font-size: 18px; margin: 40px 0 12px; overflow-wrap: anywhere }
 h3 { font-size: 14px; margin: 0 0 12px; font-weight: 600 }
 p.lead { margin: 0; color: var(--soft) }
 .soft { color: var(--soft) }
-.num { text-align: right }
+.num { text-align: right; white-space: nowrap }
 code { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 10px }
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 14px }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(139px, 1fr)); gap: 10px }
+.tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 12px }
 .tile b { display: block; font-size: 22px; font-weight: 600; line-height: 1.3 }
-.tile span { color: var(--soft); font-size: 13px }
+.tile span { color: var(--soft); font-size: 12.5px }
 .tile.first { border-color: var(--accent) }
 .tile.first b { color: var(--accent) }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: 16px;
@@ -40,7 +40,12 @@ table.matrix th { border: 0; font-weight: 500 }
 table.matrix td { border: 0; border-radius: 5px; text-align: center; min-width: 54px; padding: 8px 6px;
   line-height: 1.25 }
 table.matrix small { display: block; font-size: 11px; opacity: .75 }
-table.matrix th.side { text-align: right }
+table.matrix th.side { text-align: right; vertical-align: middle }
+table.matrix.dense tr:first-child th:not(.side) { writing-mode: vertical-rl; transform: rotate(180deg);
+  max-width: none; max-height: 120px; text-align: left }
+table.matrix.large td { min-width: 104px; height: 84px; vertical-align: middle; font-size: 22px }
+table.matrix.large small { font-size: 13px }
+table.matrix th:not(.side) { text-align: center }
 table.matrix th { max-width: 150px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 table.matrix.dense td { min-width: 20px; padding: 3px; font-size: 11px }
 .bar { display: inline-block; height: 8px; border-radius: 4px; background: rgb(var(--accent-rgb) / .75);

@@ -197,8 +197,9 @@ def _report(model: ModelCard, results: Sequence[Result], split: str) -> str:
         *((f"{name} at training", f"{value:.6g}") for name, value in model.metrics.items() if value is not None),
     ]
     title = f"Evaluation of {model.schema.label}, {split} split"
+    lead = f"Model {model.digest} · {model.schema.problem_type}"
     return evaluation_page(
-        [one.evaluation for one in results], title=title, facts=facts, foot="Made by carryover evaluate"
+        [one.evaluation for one in results], title=title, lead=lead, facts=facts, foot="Made by carryover evaluate"
     )
 
 

@@ -4,8 +4,10 @@ A config class is a frozen dataclass whose fields are made by `key(...)`. A valu
 owner's `__post_init__`, by `check(...)`; the dotted path in front of the field's name is added on the way out.
 """
 
+import copy
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -37,7 +39,7 @@ def key(default: Any = MISSING, *, help: str, allowed: str = "", identity: bool 
     """Declare one key of a config class; see `KeyInfo` for the words. Without a default the key is required."""
     metadata = {"help": help, "allowed": allowed, "identity": identity, "mutable": mutable}
     if isinstance(default, (dict, list)) or dataclasses.is_dataclass(default):
-        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+        return dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -183,11 +185,17 @@ def _scalar(hint: type, value: Any, where: str) -> Any:
     if hint is float and not isinstance(value, bool):
         # YAML reads 1e-4 as text, because its floats need a dot.
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
-            pass
+            number = None
+        if number is not None:
+            check(math.isfinite(number), where, number, "a finite number")
+            return number
     elif hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
+    elif hint is str and type(value) is int:
+        # Digits that mean a word, such as env.precision: 32, are a number to YAML.
+        return str(value)
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     raise WrongInput(f"{where}: {value!r} is not possible; it must be {hint.__name__}")

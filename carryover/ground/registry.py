@@ -39,7 +39,7 @@ class Registry:
         target, hint = {**self._plugins(), **self._entries}.get(name, ("", ""))
         if not target:
             near = nearest(name, self.names())
-            meant = f"; did you mean '{near}'?" if near else ""
+            meant = f"; did you mean '{near}'?" if near else "."
             raise WrongInput(f"unknown {self.kind} '{name}'{meant} Known: {', '.join(self.names())}")
         module, _, attribute = target.partition(":")
         try:

@@ -385,7 +385,8 @@ def _expand_remote(uri: str) -> list[str]:
     store = open_store(uri)
     scheme = store.scheme
     if any(mark in uri for mark in "*?["):
-        return [f"{scheme}://{hit.lstrip('/')}" for hit in store.fs.glob(uri)]
+        hits = store.fs.glob(uri, detail=True)
+        return [f"{scheme}://{name.lstrip('/')}" for name, info in hits.items() if info["type"] == "file"]
     if open_store(folder).exists(name):
         return [uri]
     return [store.at(child) for child in store.names() if not child.startswith((".", "_"))]

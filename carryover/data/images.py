@@ -18,17 +18,23 @@ def share_opened(sample: Sequence[Sampled]) -> float:
 
     Relative names are looked for in the folder of the file that they stand in.
     """
-    if not sample:
+    named = [entry for entry in sample if isinstance(entry.value, bytes) or _names(entry)]
+    if not named:
         return 0.0
-    with ThreadPoolExecutor(THREADS) as pool:
-        return sum(pool.map(_opens, sample)) / len(sample)
+    with ThreadPoolExecutor(min(THREADS, len(named))) as pool:
+        return sum(pool.map(_opens, named)) / len(sample)
+
+
+def _names(entry: Sampled) -> list[str]:
+    """Return the names in a text value that could be images."""
+    names = entry.value.split(";") if isinstance(entry.value, str) else []
+    return [name.strip() for name in names if name.strip().lower().endswith(ENDINGS)]
 
 
 def _opens(entry: Sampled) -> bool:
     if isinstance(entry.value, bytes):
         return _is_image(entry.value)
-    names = [] if entry.value is None else entry.value.split(";")
-    return any(_opens_file(entry.folder, name.strip()) for name in names if name.lower().strip().endswith(ENDINGS))
+    return any(_opens_file(entry.folder, name) for name in _names(entry))
 
 
 def _opens_file(folder: str, name: str) -> bool:

@@ -25,7 +25,7 @@ from carryover.data.survey import ROLES, Request, Survey, survey
 from carryover.ground import storage
 from carryover.ground.console import say, warn
 from carryover.ground.digests import canonical, digest, short
-from carryover.ground.errors import CarryoverError
+from carryover.ground.errors import CarryoverError, WrongInput
 from carryover.ground.storage import Store
 
 # Raised when a rule changes so that the same files would give another dataset: the index then forgets the old ones.
@@ -97,7 +97,11 @@ def _whole(store: Store, found: str) -> DatasetCard | None:
     folder = store.at(manifest.folder_of(found))
     if not storage.open_store(folder).exists(CARD):
         return None
-    card = manifest.read_card(folder)
+    try:
+        card = manifest.read_card(folder)
+    except WrongInput:
+        # A card that does not read is no card: the dataset is written again.
+        return None
     return replace(card, location=folder) if card.digest == found and manifest.complete(card, folder) else None
 
 

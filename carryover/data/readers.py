@@ -22,6 +22,8 @@ MISSING_WORDS = [
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
     *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 ]
+# Arrow reads up to 32 blocks ahead of the one it gives. A row may not be longer than a block.
+CSV_BLOCK_BYTES = 2 << 20
 JSON_ROWS = 16_384
 JSON_LINE_BYTES = 64 << 20
 
@@ -52,7 +54,8 @@ def read(file: SourceFile, *, without: Collection[str] = ()) -> Iterator[Batch]:
 def _unreadable(file: SourceFile, row: int, error: BaseException) -> WrongInput:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "straddling" in text:
-        text = f'a row is longer than {BATCH_BYTES >> 20} MiB, or a quote (") is never closed'
+        longest = f"{CSV_BLOCK_BYTES >> 20} MiB (JSONL and Parquet may have longer ones)"
+        text = f'a row is longer than {longest}, or a quote (") is never closed'
     named = re.search(r"Row #(\d+): ?", text)
     if named:
         # Arrow counts the header as a row.
@@ -72,7 +75,7 @@ def _read_csv(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
     )
     parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     # One thread, so that errors name their row and no blocks pile up ahead of the reader.
-    block = arrow_csv.ReadOptions(block_size=BATCH_BYTES, use_threads=False)
+    block = arrow_csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=False)
     with file.open() as stream:
         quotes = _QuoteCount(stream)
         source = pa.PythonFile(quotes, mode="r")
@@ -83,14 +86,15 @@ def _read_csv(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
         for batch in reader:
             last = batch if batch.num_rows else last
             columns = dict(zip(names, batch.columns, strict=True))
-            yield Batch(file.uri, row, batch.num_rows, {name: columns[name] for name in names if name not in without})
+            kept = {name: columns[name] for name in names if name not in without}
+            yield Batch(file.uri, row, batch.num_rows, tuple(names), kept)
             row += batch.num_rows
         if last is not None and quotes.odd and any("\n" in str(value[-1]) for value in last.columns):
             # Arrow ends an open quote where the file ends, and so would lose rows without a word.
             raise WrongInput(f"{file.uri}: can't be read as csv at row {row - 1}: its quote (\") is never closed")
         if row == 1:
             empty = pa.array([], pa.string())
-            yield Batch(file.uri, 1, 0, {name: empty for name in names if name not in without})
+            yield Batch(file.uri, 1, 0, tuple(names), {name: empty for name in names if name not in without})
 
 
 class _QuoteCount:
@@ -133,10 +137,12 @@ def _read_parquet(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
         for batch in parquet.iter_batches(_parquet_rows(parquet), columns=wanted, use_threads=False):
             typed = {name: values.typed_array(array) for name, array in zip(wanted, batch.columns, strict=True)}
             columns = {name: array for name, (array, _) in typed.items()}
-            yield Batch(file.uri, row, batch.num_rows, columns, {name: kinds for name, (_, kinds) in typed.items()})
+            kinds = {name: kinds for name, (_, kinds) in typed.items()}
+            yield Batch(file.uri, row, batch.num_rows, tuple(names), columns, kinds)
             row += batch.num_rows
         if row == 1:
-            yield Batch(file.uri, 1, 0, {name: pa.nulls(0) for name in wanted}, dict.fromkeys(wanted, frozenset()))
+            nothing = {name: pa.nulls(0) for name in wanted}
+            yield Batch(file.uri, 1, 0, tuple(names), nothing, dict.fromkeys(wanted, frozenset()))
 
 
 def _parquet_rows(parquet: pq.ParquetFile) -> int:
@@ -148,7 +154,7 @@ def _parquet_rows(parquet: pq.ParquetFile) -> int:
 
 def _read_jsonl(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
     held: list[dict[str, Any]] = []
-    size, row, given = 0, 1, 0
+    size, row = 0, 1
     # Keys in the order in which they first come, for the whole file: a batch may lack some.
     names: dict[str, None] = {}
     with file.open() as stream:
@@ -162,10 +168,12 @@ def _read_jsonl(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
             size += len(line)
             row += 1
             if size >= BATCH_BYTES or len(held) >= JSON_ROWS:
-                yield _json_batch(file, row - len(held), held, [name for name in names if name not in without])
-                given, size, held = given + len(held), 0, []
-    if held or not given:
-        yield _json_batch(file, row - len(held), held, [name for name in names if name not in without])
+                yield _json_batch(file, row - len(held), held, tuple(names), without)
+                size, held = 0, []
+    if not row - 1:
+        raise WrongInput(f"{file.uri}: there are no rows")
+    if held:
+        yield _json_batch(file, row - len(held), held, tuple(names), without)
 
 
 def _json_row(file: SourceFile, row: int, line: bytes) -> dict[str, Any]:
@@ -180,10 +188,12 @@ def _json_row(file: SourceFile, row: int, line: bytes) -> dict[str, Any]:
     return value
 
 
-def _json_batch(file: SourceFile, row: int, held: list[dict[str, Any]], names: list[str]) -> Batch:
-    typed = {name: _json_column([values.get(name) for values in held]) for name in names}
+def _json_batch(
+    file: SourceFile, row: int, held: list[dict[str, Any]], names: tuple[str, ...], without: frozenset[str]
+) -> Batch:
+    typed = {name: _json_column([values.get(name) for values in held]) for name in names if name not in without}
     columns = {name: array for name, (array, _) in typed.items()}
-    return Batch(file.uri, row, len(held), columns, {name: kinds for name, (_, kinds) in typed.items()})
+    return Batch(file.uri, row, len(held), names, columns, {name: kinds for name, (_, kinds) in typed.items()})
 
 
 def _json_column(column: list[Any]) -> tuple[pa.Array, frozenset[str]]:

@@ -19,7 +19,7 @@ from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 
-# The most text or values held at once; a row may not be longer.
+# About so much is held at once.
 BATCH_BYTES = 4 << 20
 ENDINGS = {
     ".csv": "csv",
@@ -59,6 +59,7 @@ class Batch:
 
     Attributes:
         columns: name -> array of bool, int64, double, string, binary or null; all of one length.
+        names: all columns of the file as far as it was read, those that are not wanted too.
         first_row: the number of the first row in its file, from 1.
         known: kinds of the columns whose arrays do not say them; the others are told by `kinds`.
     """
@@ -66,6 +67,7 @@ class Batch:
     uri: str
     first_row: int
     rows: int
+    names: tuple[str, ...]
     columns: Mapping[str, pa.Array]
     known: Mapping[str, frozenset[str]] = field(default_factory=dict)
 

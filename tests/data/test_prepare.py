@@ -65,6 +65,7 @@ def test_the_digest_is_of_the_content_not_of_files_or_batches(tmp_path: Path, mo
     assert prepared(tmp_path, tmp_path / "parts").digest == expected
     assert prepared(tmp_path, *(tmp_path / "parts" / f"{part}.csv" for part in range(3))).digest == expected
     monkeypatch.setattr(readers, "BATCH_BYTES", 700)
+    monkeypatch.setattr(readers, "CSV_BLOCK_BYTES", 700)
     monkeypatch.setattr(readers, "JSON_ROWS", 7)
     for ending in ("csv", "jsonl", "parquet"):
         card = prepared(
@@ -124,6 +125,10 @@ def test_a_dataset_without_its_card_or_shards_is_none_and_is_written_again(tmp_p
         with pytest.raises(WrongInput, match=r"no dataset there|are missing"):
             load_card(card.at)
         assert prepared(tmp_path, source).digest == card.digest
+    (Path(card.at) / CARD).write_text('{"kind": "dataset"')
+    with pytest.raises(WrongInput, match="is not a whole dataset card"):
+        load_card(card.at)
+    assert prepared(tmp_path, source) == load_card(card.at)
 
 
 def test_a_moved_dataset_and_an_artifact_open(tmp_path: Path) -> None:

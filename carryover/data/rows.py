@@ -98,8 +98,9 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batches = (self._reader.get_batch(index) for index in range(self._reader.num_record_batches))
-        self._ends = np.cumsum([batch.num_rows for batch in batches], dtype=np.int64)
+        # Each is a handful of pointers into the map: kept, because making them anew costs more than a take.
+        self._batches = [self._reader.get_batch(index) for index in range(self._reader.num_record_batches)]
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
 
     @classmethod
     def open(cls, path: Path) -> "Rows":
@@ -132,7 +133,7 @@ class Rows:
         for owner in np.unique(owners):
             start = int(self._ends[owner - 1]) if owner else 0
             local = pa.array(wanted[owners == owner] - start)
-            parts.append(self._reader.get_batch(int(owner)).take(local))
+            parts.append(self._batches[owner].take(local))
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
         return pa.Table.from_batches(parts).combine_chunks().take(pa.array(back))

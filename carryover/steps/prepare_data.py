@@ -1,0 +1,83 @@
+"""Owns the step prepare-data: source files in, a typed and split Dataset in the store out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from carryover.data import sources
+from carryover.data.manifest import CARD
+from carryover.data.prepare import prepare
+from carryover.data.problem import check_problem_type
+from carryover.data.split import Fractions
+from carryover.data.survey import Request
+from carryover.ground import storage
+from carryover.ground.errors import WrongInput
+from carryover.steps.results import resolve_store, write_result
+
+
+def prepare_data(
+    *,
+    source: Sequence[str],
+    label: str,
+    store: str = "",
+    output: str = "",
+    outputs_dir: str = "",
+    validation_source: Sequence[str] = (),
+    test_source: Sequence[str] = (),
+    problem_type: str = "",
+    column_types: Mapping[str, str] | None = None,
+    train_fraction: float = 0.8,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+) -> dict[str, Any]:
+    """Turn source files into a Dataset: column types, problem type, splits, typed shards.
+
+    Args:
+        source: URIs, globs or folders of CSV, TSV, JSONL or Parquet files, all with the same columns.
+        label: the column to predict.
+        validation_source, test_source: where given, that split is these rows, and takes none of `source`.
+        problem_type: "binary", "multiclass", "regression", "classification" (one of the first two), "" to infer it.
+        column_types: column -> type, for columns whose type should not be inferred; "null" leaves a column out.
+
+    Returns:
+        uri, digest, changed (whether it was written now), rows of each split, what was inferred, seconds.
+
+    Raises:
+        WrongInput: whatever in the data or the arguments cannot be used; one line, nothing is written.
+    """
+    started = time.monotonic()
+    given = {"source": source, "validation": validation_source, "test": test_source}
+    flags = {"source": "source", "validation": "validation-source", "test": "test-source"}
+    if not source:
+        raise WrongInput("--source: nothing to read; give a file, a glob or a folder")
+    if not label:
+        raise WrongInput("--label: empty; name the column to predict")
+    check_problem_type(problem_type)
+    home = storage.open_store(resolve_store(store))
+    files = {role: sources.find(_listed(uris), flag=flags[role]) for role, uris in given.items()}
+    fractions = Fractions(train_fraction, validation_fraction, test_fraction)
+    request = Request(files, label, problem_type, dict(column_types or {}), fractions)
+    # A store that cannot be written is said now, and not after an hour of reading.
+    home.probe()
+    prepared = prepare(request, home)
+    card = prepared.card
+    if output:
+        storage.open_store(output).write(CARD, card.to_bytes())
+    result = {
+        "step": "prepare-data",
+        "uri": card.at,
+        "digest": card.digest,
+        "changed": prepared.changed,
+        "rows": card.rows(),
+        "label": card.schema.label,
+        "problem_type": card.schema.problem_type,
+        "classes": None if card.schema.classes is None else len(card.schema.classes),
+        "columns": {column.name: column.type for column in card.schema.columns},
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    return write_result(result, output, outputs_dir)
+
+
+def _listed(uris: Sequence[str]) -> Sequence[str]:
+    """Take one URI for a list of one: a string is a sequence too, of its letters."""
+    return [uris] if isinstance(uris, str) else uris

@@ -69,8 +69,10 @@ def _kill_often(home: RunHome, times: int, seconds: float) -> None:
         # The record may have been written although nobody heard of it any more.
         assert loaded.record.step in {acknowledged, acknowledged + 1}
         assert content(loaded) == plain(tensors_of(loaded.record.step))
-        assert verify(home).problems == ()
+        # The whole log is read each time where that is cheap.
+        assert home.store.local is None or verify(home).problems == ()
         acknowledged = loaded.record.step
+    assert verify(home).problems == ()
     assert acknowledged > times
     steps = [record.step for record in home.log.records() if record.kind == "commit"]
     assert steps == list(range(1, acknowledged + 1)), "one history, every step committed once"
@@ -89,4 +91,4 @@ def test_many_kills_while_committing_locally(local: RunHome) -> None:
 def test_kill_while_committing_to_s3(s3_store_uri: str) -> None:
     home = RunHome.open(open_store(s3_store_uri), "key")
     home.start({})
-    _kill_often(home, times=20, seconds=0.8)
+    _kill_often(home, times=15, seconds=0.6)

@@ -11,6 +11,7 @@ import glob
 import io
 import os
 import shutil
+import stat
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -107,8 +108,8 @@ def fingerprint(uri: str) -> dict[str, Any]:
     """Return what tells one version of a file from another without reading it: size, and ETag or modification time."""
     scheme = scheme_of(uri)
     if scheme == "file":
-        stat = os.stat(normal(uri))
-        return {"uri": normal(uri), "size": stat.st_size, "mtime": stat.st_mtime_ns}
+        found = os.stat(normal(uri))
+        return {"uri": normal(uri), "size": found.st_size, "mtime": found.st_mtime_ns}
     folder, name = split(uri)
     info = open_store(folder).info(name)
     version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
@@ -172,17 +173,26 @@ class Store:
         return self.fs.cat_file(self.at(name), start=start, end=end)
 
     def info(self, name: str) -> dict[str, Any]:
-        """Return what the store knows of a file without reading it; "size" is always there."""
+        """Return what the store knows of a file without reading it; "size" is always there.
+
+        Raises:
+            FileNotFoundError: when there is none; a folder is no file.
+        """
         if self.local:
-            stat = (self.local / name).stat()
-            return {"size": stat.st_size, "mtime": stat.st_mtime_ns}
-        return self.fs.info(self.at(name), refresh=True)
+            found = (self.local / name).stat()
+            if stat.S_ISDIR(found.st_mode):
+                raise FileNotFoundError(self.at(name))
+            return {"size": found.st_size, "mtime": found.st_mtime_ns}
+        known = self.fs.info(self.at(name), refresh=True)
+        if known["type"] == "directory":
+            raise FileNotFoundError(self.at(name))
+        return known
 
     def size(self, name: str) -> int | None:
         """Return a file's size in bytes, None when there is no such file."""
         try:
             return int(self.info(name)["size"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def exists(self, name: str) -> bool:

@@ -35,6 +35,9 @@ def test_files_come_and_go(store: Store, tmp_path: Path) -> None:
     assert not store.create("a/c.txt", b"second")
     assert store.read("a/c.txt") == b"first"
     store.write("top", b"t")
+    # A folder is no file, nor is there anything below a file.
+    assert not store.exists("a")
+    assert store.size("top/below") is None
     assert (store.names("a"), store.names(), store.folders()) == (["b.txt", "c.txt"], ["top"], ["a"])
     assert store.walk() == ["a/b.txt", "a/c.txt", "top"]
     assert store.sub("a").walk() == ["b.txt", "c.txt"]

@@ -54,8 +54,8 @@ def command(column_types: tuple[str, ...], **arguments: Any) -> None:
     """Turn source files into a Dataset: typed columns, splits, Parquet shards.
 
     A row's split depends on its own content alone, so new rows move no old ones, and equal rows are never in two
-    splits. The same content gives the same Dataset, which is written once. What is read twice is read in pieces, so
-    a file may be larger than memory; shards wait in the folder for temporary files (TMPDIR) until all are whole.
+    splits. The same content gives the same Dataset, which is written once. Files are read twice, in pieces, so one
+    may be larger than memory; shards wait in the folder for temporary files (TMPDIR) until all are whole.
     """
     result = prepare_data(column_types=dict(_pair(text) for text in column_types), **arguments)
     rows, columns = result["rows"], result["columns"]

@@ -1,0 +1,44 @@
+"""The recipe section `data` has AutoMM's names and defaults."""
+
+import pytest
+
+from carryover.data.config import DataConfig
+from carryover.ground.config import build, flatten
+from carryover.ground.errors import WrongInput
+
+
+def test_names_and_defaults() -> None:
+    assert flatten(DataConfig(), path="data") == {
+        "data.numerical.scaler_with_mean": True,
+        "data.numerical.scaler_with_std": True,
+        "data.categorical.minimum_cat_count": 100,
+        "data.categorical.maximum_num_cat": 20,
+        "data.label.numerical_preprocessing": "standardscaler",
+        "data.pos_label": None,
+        "data.record_samples": False,
+    }
+
+
+@pytest.mark.parametrize("given", ["None", "none", None])
+def test_no_scaling_of_the_label_however_it_is_spelled(given: str | None) -> None:
+    config = build(DataConfig, {"label": {"numerical_preprocessing": given}}, path="data")
+    assert config.label.numerical_preprocessing is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"label": {"numerical_preprocessing": "robust"}}, "data.label.numerical_preprocessing: 'robust'"),
+        ({"categorical": {"maximum_num_cat": 0}}, "data.categorical.maximum_num_cat: 0"),
+        ({"numerical": {"scale_with_mean": True}}, "did you mean 'data.numerical.scaler_with_mean'"),
+    ],
+)
+def test_wrong_values(values: dict, words: str) -> None:
+    with pytest.raises(WrongInput, match=words):
+        build(DataConfig, values, path="data")
+
+
+@pytest.mark.parametrize("given", [1, "1", True, 1.5])
+def test_the_positive_class_keeps_its_type(given: object) -> None:
+    found = build(DataConfig, {"pos_label": given}, path="data").pos_label
+    assert (found, type(found)) == (given, type(given))

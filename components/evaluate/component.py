@@ -46,7 +46,7 @@ def evaluate(
     """
     import shutil
 
-    from carryover.steps.component import confusion_matrix, exit_codes, finite_metrics, one_of, roc_curve
+    from carryover.steps.component import confusion_matrix, exit_codes, finite_metrics, metadata, one_of, roc_curve
     from carryover.steps.evaluate import evaluate as step
 
     with exit_codes():
@@ -65,6 +65,7 @@ def evaluate(
             classification.log_confusion_matrix(*counts)
         if curve := roc_curve(result):
             classification.log_roc_curve(*curve)
+        results.metadata.update(metadata(result))
         shutil.copyfile(result["report"], report.path)
         return (result["predictions"],)
 

@@ -48,7 +48,8 @@ class Engine:
         device: torch.device,
         seed: int,
     ) -> None:
-        self.network = network.double() if precision == "64" else network
+        # Weights come in the precision of their checkpoint, which a run may change.
+        self.network = network.double() if precision == "64" else network.float()
         self.device = device
         self.dtype = torch.float64 if precision == "64" else None
         self._loss = loss

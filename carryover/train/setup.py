@@ -121,6 +121,9 @@ def build_parts(
 def load_weights(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Put "model/<name>" tensors into a network; every name must fit."""
     weights = {name.removeprefix(f"{MODEL}/"): value for name, value in tensors.items()}
+    if any(value.dtype == torch.float64 for value in weights.values()):
+        # Copied into float32, a run in 64 bits would lose half of its digits at each start.
+        network.double()
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:

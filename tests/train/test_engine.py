@@ -1,0 +1,218 @@
+"""One optimizer step: the same gradient however the batch is cut, the same bits when it is done again."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from carryover.checkpoint.snapshot import restore, snapshot
+from carryover.train.optim import build_optimizer
+from carryover.train.sections import Optimization
+from carryover.train.setup import load_weights
+from carryover.train.state import RunState
+from tests.train.engines import (
+    ROWS,
+    copies,
+    engine,
+    global_batch,
+    gradients,
+    loss,
+    net,
+    same_bits,
+)
+
+PRECISIONS = ("32", "64", "bf16-mixed", "16-mixed")
+
+
+def close(one: dict, other: dict, **tolerance: float) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], msg=name, **(tolerance or {"rtol": 1e-4, "atol": 1e-6}))
+
+
+@pytest.mark.parametrize("micro", [1, 3, 5, 16, 17])
+def test_the_gradient_does_not_depend_on_the_cut(micro: int) -> None:
+    whole, cut = engine(gradient_clip_val=0.0), engine(gradient_clip_val=0.0)
+    one = whole.step(global_batch(80, size=64, micro=64), step=0, rate=0.01)
+    other = cut.step(global_batch(80, size=64, micro=micro), step=0, rate=0.01)
+    assert float(one.loss) == pytest.approx(float(other.loss), rel=1e-6)
+    close(gradients(whole), gradients(cut))
+    # The batch at the epoch's end has 16 rows; its gradient is that of their mean loss.
+    network = net()
+    (batch,) = global_batch(80, size=64, micro=64)
+    loss(network(batch.features), batch.targets).mean().backward()
+    want = {name: value.grad for name, value in network.named_parameters()}
+    close(gradients(whole), want)
+    assert float(one.loss) == pytest.approx(float(loss(net()(batch.features), batch.targets).detach().sum()), rel=1e-6)
+
+
+def test_a_stand_in_counts_for_nothing() -> None:
+    made = engine(gradient_clip_val=0.0)
+    (batch,) = global_batch(94, size=8, micro=8, rank=1, world=2)
+    assert not batch.micro.counts
+    assert float(made.step([batch], step=0, rate=0.01).loss) == 0.0
+    assert all(not value.any() for value in gradients(made).values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_step_done_again_has_the_same_bits(precision: str) -> None:
+    one, other = (engine(net(drop=0.3), precision=precision) for _ in range(2))
+    torch.manual_seed(99)  # What the world's generator was before plays no part.
+    for made in (one, other):
+        for step in range(3):
+            made.step(global_batch(16 * step, size=16, micro=4), step=step, rate=0.01)
+            torch.rand(7)
+    assert same_bits(copies(one), copies(other))
+
+
+def test_dropout_is_a_function_of_seed_step_and_place() -> None:
+    def loss_at(step: int, position: int = 0) -> float:
+        return float(engine(net(drop=0.5)).step(global_batch(position, size=8, micro=8), step=step, rate=0.01).loss)
+
+    assert loss_at(0) == loss_at(0)
+    assert loss_at(0) != loss_at(1)
+    (first, second) = global_batch(0, size=16, micro=8)
+    moved = second._replace(micro=second.micro._replace(place=0))
+    made = [engine(net(drop=0.5)).step([batch], step=0, rate=0.01).loss for batch in (second, moved, first)]
+    assert float(made[0]) != float(made[1])
+
+
+@pytest.mark.parametrize("precision", ["32", "16-mixed"])
+def test_clipping_the_norm(precision: str) -> None:
+    free, clipped = engine(precision=precision, gradient_clip_val=0.0), engine(precision=precision, gradient_clip_val=0.05)
+    batch = global_batch(0, size=32, micro=8)
+    assert free.step(batch, step=0, rate=0.01).norm is None
+    norm = clipped.step(batch, step=0, rate=0.01).norm
+    whole = math.sqrt(sum(float(value.square().sum()) for value in gradients(free).values()))
+    assert norm == pytest.approx(whole, rel=1e-3)
+    assert norm is not None
+    assert norm > 0.05
+    now = math.sqrt(sum(float(value.square().sum()) for value in gradients(clipped).values()))
+    assert now == pytest.approx(0.05, rel=1e-3)
+
+
+def test_clipping_each_value() -> None:
+    made = engine(gradient_clip_val=0.003, gradient_clip_algorithm="value")
+    assert made.step(global_batch(0, size=32, micro=8), step=0, rate=0.01).norm is None
+    largest = [float(value.abs().max()) for value in gradients(made).values()]
+    assert max(largest) == pytest.approx(0.003)
+
+
+def test_norms_and_biases_have_no_decay_and_frozen_parameters_no_place() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+            self.scale = nn.Parameter(torch.ones(3))
+            self.table = nn.Embedding(4, 2)
+            self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+    network = Odd()
+    optimizer = build_optimizer(network, Optimization(weight_decay=0.5))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = [
+        (group["weight_decay"], {names[id(parameter)] for parameter in group["params"]})
+        for group in optimizer.param_groups
+    ]
+    weights = {"net.first.weight", "net.middle.weight", "net.last.weight", "table.weight"}
+    rest = {"net.first.bias", "net.norm.weight", "net.norm.bias", "net.middle.bias", "scale"}
+    assert found == [(0.5, weights), (0.0, rest)]
+
+
+@pytest.mark.parametrize("optim_type", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_state_goes_through_a_checkpoint_by_name(optim_type: str, precision: str) -> None:
+    """Three steps, a checkpoint as bytes and JSON, three more: the same as six in one go."""
+
+    def steps(made, first: int, last: int) -> None:
+        for step in range(first, last):
+            made.step(global_batch(16 * step % ROWS, size=16, micro=4), step=step, rate=0.01 / (step + 1))
+
+    straight = engine(net(drop=0.2), precision=precision, optim_type=optim_type)
+    steps(straight, 0, 6)
+
+    stopped = engine(net(drop=0.2), precision=precision, optim_type=optim_type)
+    steps(stopped, 0, 3)
+    tensors = snapshot(stopped.tensors())
+    kept = {name: (raw.dtype, raw.shape, bytes(raw.data)) for name, raw in tensors.items()}
+    state = json.loads(json.dumps(RunState(step=3, scaler=stopped.scaler_state()).as_json(), allow_nan=False))
+    steps(stopped, 3, 6)  # It trains on; what was saved must not move with it (bytes above are a copy).
+
+    raw = {name: type(next(iter(tensors.values())))(*value) for name, value in kept.items()}
+    network = net(drop=0.2, seed=8)
+    load_weights(network, {name: value for name, value in restore(raw).items() if name.startswith("model/")})
+    resumed = engine(network, precision=precision, optim_type=optim_type)
+    optimizer = {name: value for name, value in restore(raw).items() if name.startswith("optim/")}
+    resumed.load_optimizer(optimizer, RunState.from_json(state).scaler)
+    assert resumed.scaler_state() == state["scaler"]
+    steps(resumed, 3, 6)
+    assert same_bits(copies(straight), copies(resumed))
+    assert same_bits(copies(straight), copies(stopped))
+    what = {"adamw": "exp_avg_sq", "adam": "exp_avg_sq", "sgd": "momentum_buffer"}[optim_type]
+    assert f"optim/first.weight/{what}" in kept
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_each_precision_learns(precision: str) -> None:
+    made = engine(precision=precision)
+    batch = global_batch(0, size=32, micro=16)
+    losses = [float(made.step(batch, step=step, rate=0.02).loss) / 32 for step in range(40)]
+    assert losses[0] == pytest.approx(1.1, abs=0.2)
+    assert losses[-1] < 0.8 * losses[0]
+    dtype = torch.float64 if precision == "64" else torch.float32
+    assert {value.dtype for value in made.network.parameters()} == {dtype}
+    with made.autocast():
+        got = torch.ones(2, 2, dtype=dtype) @ torch.ones(2, 2, dtype=dtype)
+    want = {"32": torch.float32, "64": torch.float64, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    assert got.dtype == want[precision]
+
+
+def test_the_scaler_steps_over_what_overflows_and_says_so_in_the_state() -> None:
+    made = engine(precision="16-mixed")
+    before = copies(made)
+    (batch,) = global_batch(0, size=8, micro=8)
+    huge = batch._replace(features={"x": batch.features["x"] * float("inf")})
+    result = made.step([huge], step=0, rate=0.01)
+    assert not math.isfinite(result.norm or 0.0)
+    after = copies(made)
+    weights = [name for name, _ in made.network.named_parameters()]
+    assert all(torch.equal(before[f"model/{name}"], after[f"model/{name}"]) for name in weights)
+    assert made.scaler_state()["scale"] == 2.0**15
+    other = engine(precision="16-mixed")
+    other.load_optimizer({}, json.loads(json.dumps(made.scaler_state())))
+    assert other.scaler_state() == made.scaler_state()
+    assert engine(precision="32").scaler_state() == {}
+
+
+@pytest.mark.parametrize(("before", "after"), [("32", "64"), ("64", "32"), ("16-mixed", "bf16-mixed"), ("32", "16-mixed")])
+def test_a_run_may_go_on_in_another_precision(before: str, after: str) -> None:
+    made = engine(precision=before)
+    for step in range(3):
+        made.step(global_batch(0, size=16, micro=8), step=step, rate=0.01)
+    saved = copies(made)
+    network = net(seed=5)
+    load_weights(network, {name: value for name, value in saved.items() if name.startswith("model/")})
+    other = engine(network, precision=after)
+    other.load_optimizer({name: v for name, v in saved.items() if name.startswith("optim/")}, made.scaler_state())
+    one = other.step(global_batch(0, size=16, micro=8), step=3, rate=0.01)
+    two = made.step(global_batch(0, size=16, micro=8), step=3, rate=0.01)
+    assert float(one.loss) == pytest.approx(float(two.loss), rel=0.02)
+    close(
+        {name: value.float() for name, value in copies(made).items() if name.startswith("model/")},
+        {name: value.float() for name, value in copies(other).items() if name.startswith("model/")},
+        rtol=0.05,
+        atol=0.01,
+    )
+
+
+def test_the_rate_is_the_one_asked_for_not_the_restored_one() -> None:
+    made = engine(optim_type="sgd", gradient_clip_val=0.0)
+    made.step(global_batch(0, size=16, micro=16), step=0, rate=0.5)
+    before = copies(made)
+    made.step(global_batch(0, size=16, micro=16), step=1, rate=0.0)
+    assert same_bits(
+        {n: v for n, v in before.items() if n.startswith("model/") and n != "model/steps"},
+        {n: v for n, v in copies(made).items() if n.startswith("model/") and n != "model/steps"},
+    )

@@ -124,7 +124,8 @@ def _mounts(arguments: Mapping[str, Any]) -> list[Path]:
     """Return the local folders that a container must see: those that an argument names."""
     texts = [item for value in arguments.values() for item in (value if isinstance(value, list) else [value])]
     paths = [Path(text) for text in texts if isinstance(text, str) and text.startswith("/") and "\n" not in text]
-    return sorted({path if path.is_dir() else path.parent for path in paths if path.exists() or path.parent.exists()})
+    folders = {path if path.is_dir() else path.parent for path in paths if path.exists() or path.parent.exists()}
+    return sorted(folders - {Path("/")})
 
 
 @contextlib.contextmanager

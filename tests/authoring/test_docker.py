@@ -1,0 +1,75 @@
+"""Runs in containers: the exit code of each is known before it is removed, so that a failed step is tried again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from carryover.ground.errors import WrongInput
+from carryover_kfp.local import run_here
+from tests.authoring import container_engine, tiny_pipelines
+
+pytest.importorskip("docker")
+
+
+@pytest.fixture
+def engine(monkeypatch) -> Iterator[container_engine.Engine]:
+    engine, http = container_engine.start()
+    monkeypatch.setenv("DOCKER_HOST", engine.url)
+    yield engine
+    http.shutdown()
+    http.server_close()
+
+
+def tries(folder: Path) -> int:
+    return len((folder / "attempts").read_text().splitlines())
+
+
+def test_a_failed_container_is_tried_again(engine, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("UNRELATED", "stays here")
+    engine.images.add("own:v1")
+    arguments = {"folder": str(tmp_path), "code": 75}
+    finished = run_here(tiny_pipelines.attempts, arguments, root=tmp_path / "root", runner="docker", image="own:v1")
+    assert tries(tmp_path) == 3
+    assert finished.outputs == {"Output": str(tmp_path)}
+    shown = capsys.readouterr().out
+    assert "failed: exit code 75" in shown
+    assert f"attempt 1 in {tmp_path}" in shown
+    assert len(engine.removed) == 3, "no container is left behind"
+    for container in engine.created:
+        assert container["Image"] == "own:v1"
+        assert not container["HostConfig"].get("AutoRemove")
+        assert str(tmp_path) in [mount["Source"] for mount in container["HostConfig"]["Mounts"]]
+        assert "AWS_ACCESS_KEY_ID=someone" in container["Env"]
+        assert not any(value.startswith("UNRELATED") for value in container["Env"])
+
+
+def test_an_image_that_is_not_here_is_pulled(engine, tmp_path, capsys):
+    arguments = {"folder": str(tmp_path), "code": 0}
+    with pytest.raises(Exception, match="no such image"):
+        run_here(tiny_pipelines.attempts, arguments, root=tmp_path / "root", runner="docker", image="own:v2")
+    assert "pulling own:v2" in capsys.readouterr().out
+
+
+def test_wrong_input_in_a_container_ends_the_pipeline(engine, tmp_path):
+    engine.images.add("own:v1")
+    with pytest.raises(WrongInput, match="exit code 2"):
+        run_here(
+            tiny_pipelines.attempts,
+            {"folder": str(tmp_path), "code": 2},
+            root=tmp_path / "root",
+            runner="docker",
+            image="own:v1",
+        )
+    assert tries(tmp_path) == 1
+
+
+def test_no_engine_is_one_clear_line(carryover_cli, tmp_path):
+    (tmp_path / "a.csv").write_text("a,label\n1,2\n")
+    env = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    words = ("--param", "source=a.csv", "--param", "label=label", "--store", tmp_path / "store")
+    ended = carryover_cli("run", "train", "--runner", "docker", *words, env=env)
+    assert ended.rc == 2
+    assert "no container engine answers" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -83,11 +83,14 @@ def build(cls: type, values: Mapping[str, Any], *, path: str = "") -> Any:
 def unknown_key(where: str, known: Iterable[str]) -> str:
     """Return the message for a key that does not exist, with the nearest one of `known` (dotted paths)."""
     names = list(known)
-    near = nearest(where, names)
+    section, _, last = where.rpartition(".")
+    # A word misspelt in its own section, else the right word under another section, else anything alike.
+    beside = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == section}
+    near = beside.get(nearest(last, beside), "")
     if not near:
-        # The last part may be right under another section.
-        tails = {name.rpartition(".")[2]: name for name in names}
-        near = tails.get(nearest(where.rpartition(".")[2], tails), "")
+        tail = nearest(last, [name.rpartition(".")[2] for name in names])
+        alike = [name for name in names if tail and name.rpartition(".")[2] == tail]
+        near = nearest(where, alike) or next(iter(alike), "") or nearest(where, names)
     return f"{where}: unknown key" + (f"; did you mean '{near}'?" if near else "")
 
 

@@ -26,6 +26,11 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two plain values are the same JSON: 1 (step) and 1.0 (epoch) are not, nor 1 and true."""
+    return canonical(one) == canonical(other)
+
+
 def short(hexadecimal: str) -> str:
     """Return the part of a digest that names folders."""
     return hexadecimal[:SHORT]

@@ -1,6 +1,8 @@
 """Owns lazy tables of plug-ins: a name stands for "module:attribute", imported on first use."""
 
+import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -49,7 +51,11 @@ class Registry:
                 raise
             raise WrongInput(f"{self.kind} '{name}' needs {error.name}, which is not installed: {hint}") from error
 
-    def _plugins(self) -> dict[str, tuple[str, str]]:
-        if not self.group:
-            return {}
-        return {point.name: (point.value, "") for point in entry_points(group=self.group)}
+    def _plugins(self) -> Mapping[str, tuple[str, str]]:
+        return _points(self.group, tuple(sys.path)) if self.group else {}
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> Mapping[str, tuple[str, str]]:
+    """Return name -> (target, "") of a group's entry points. It scans all packages on the path, so it is done once."""
+    return {point.name: (point.value, "") for point in entry_points(group=group)}

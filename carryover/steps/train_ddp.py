@@ -28,6 +28,7 @@ from carryover.data.rows import materialise
 from carryover.ground import storage
 from carryover.ground.config import check
 from carryover.ground.console import say, warn
+from carryover.ground.digests import same
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
 from carryover.ground.storage import Store
 from carryover.launch import ranks
@@ -122,9 +123,8 @@ def _plan(
     # A recipe that is wrong by itself is said before anything is looked up.
     recipes.make(given)
     card = load_card(dataset)
-    for split in ("train",):
-        if not card.splits[split].rows:
-            raise WrongInput(f"dataset {dataset}: its {split} split is empty; give more rows or another fraction")
+    if not card.splits["train"].rows:
+        raise WrongInput(f"dataset {dataset}: its train split is empty; give more rows or another fraction")
     where = storage.open_store(resolve_store(store))
     if not where.probe():
         warn(f"store {where.uri} ignores conditional writes: two writers of one run would not notice each other")
@@ -161,20 +161,20 @@ def _named_run(
         )
     before = _settings(home)
     made = recipes.make({**before, **given})
-    return home, made, recipes.check_changes(before, made, run=run_key)
+    return home, made, recipes.check_changes(before, made, run=run_key, was=home.run()["identity"])
 
 
 def _this_run(home: RunHome, run_key: str, given: Mapping[str, Any], made: Recipe) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe to go on with: what run.json says, with the keys given now that leave the run what it is."""
     if not home.exists():
         return made, {}
-    before = _settings(home)
-    known = recipes.keys_of(made)
-    now = {name: value for name, value in given.items() if not known[name].identity}
-    if any(before.get(name) != value for name, value in made.flat().items() if known[name].identity):
-        say(f"run {run_key} was continued with other settings; it goes on with those")
+    before, known = _settings(home), recipes.keys_of(made)
+    # The same run key means the same content of folders, but they may lie elsewhere now.
+    now = {name: value for name, value in given.items() if not known[name].identity or recipes.is_place(name)}
     merged = recipes.make({**before, **now})
-    return merged, recipes.check_changes(before, merged, run=run_key)
+    if not same(recipes.identity(merged), recipes.identity(made)):
+        say(f"run {run_key} was continued with other settings; it goes on with those")
+    return merged, recipes.check_changes(before, merged, run=run_key, was=home.run()["identity"])
 
 
 def _settings(home: RunHome) -> dict[str, Any]:
@@ -260,9 +260,8 @@ def _announce(plan: Plan, nproc_per_node: int) -> None:
         if assembly.unused:
             warn(f"no model reads column {', '.join(assembly.unused)}")
         for twin in near_twins(plan.store, plan.card.digest, plan.recipe):
-            say(
-                f"near twin: run {twin.run_key} differs only in {twin.words}; to go on with it: --run-key {twin.run_key}"
-            )
+            key = twin.run_key
+            say(f"near twin: run {key} differs only in {twin.words}; to go on with it: --run-key {key}")
     if not plan.card.splits["validation"].rows:
         warn("the validation split is empty: no checks, no early stopping, and the last weights are the final ones")
     say(f"home: {plan.home.store.uri}   ranks: {nproc_per_node}")

@@ -89,18 +89,20 @@ def limits_of(optimization: Optimization, env: Env, *, rows: int, validates: boo
 
 def is_finished(finish: Mapping[str, Any], limits: Limits) -> bool:
     """Tell whether a run with this finish record has nothing left to do under the limits now asked for."""
-    old, new = finish["limits"], limits.asked()
-    if finish["reason"] == "time_limit":
+    old, new, reason = finish["limits"], limits.asked(), finish["reason"]
+    if reason == "time_limit":
         return new["time_limit"] is not None and new["time_limit"] <= old["time_limit"]
-    if finish["reason"] == "early_stopping":
-        return not _raised(old, new) and new["patience"] <= old["patience"]
-    return not _raised(old, new)
+    if reason == "max_epochs":
+        return new["max_epochs"] <= old["max_epochs"]
+    if reason == "max_steps":
+        return _steps(new) <= _steps(old)
+    return not _raised(old, new) and new["patience"] <= old["patience"]
 
 
 def _raised(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Tell whether the new limits allow more epochs or steps than the old ones."""
+    return new["max_epochs"] > old["max_epochs"] or _steps(new) > _steps(old)
 
-    def steps(limits: Mapping[str, Any]) -> float:
-        return math.inf if limits["max_steps"] < 0 else limits["max_steps"]
 
-    return new["max_epochs"] > old["max_epochs"] or steps(new) > steps(old)
+def _steps(limits: Mapping[str, Any]) -> float:
+    return math.inf if limits["max_steps"] < 0 else limits["max_steps"]

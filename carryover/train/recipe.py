@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -16,7 +17,7 @@ from carryover.checkpoint.policy import CheckpointConfig
 from carryover.data.config import DataConfig
 from carryover.ground import config
 from carryover.ground.config import KeyInfo, check, key
-from carryover.ground.digests import Hasher, canonical, digest
+from carryover.ground.digests import Hasher, canonical, digest, same
 from carryover.ground.errors import WrongInput
 from carryover.models import assembly
 from carryover.train.sections import Env, Optimization, Resume
@@ -125,10 +126,15 @@ def identity(recipe: Recipe) -> Flat:
         default = list(info.default) if isinstance(info.default, tuple) else info.default
         if info.identity and flat[name] != default:
             value = flat[name]
-            if name.endswith(".checkpoint_name") and Path(str(value)).is_dir():
+            if is_place(name) and Path(str(value)).is_dir():
                 value = f"content:{folder_digest(Path(value))}"
             found[name] = value
     return found
+
+
+def is_place(name: str) -> bool:
+    """Tell whether a key may name a local folder, which counts by its content: another path to it is no change."""
+    return name.endswith(".checkpoint_name")
 
 
 def run_key(dataset: str, parent: str, identity: Mapping[str, Any]) -> str:
@@ -136,25 +142,32 @@ def run_key(dataset: str, parent: str, identity: Mapping[str, Any]) -> str:
     return digest(canonical({"dataset": dataset, "parent": parent, "recipe": dict(identity)}))[:RUN_KEY_LENGTH]
 
 
-def check_changes(old: Mapping[str, Any], new: Recipe, *, run: str) -> Flat:
+def check_changes(
+    old: Mapping[str, Any], new: Recipe, *, run: str, was: Mapping[str, Any] = MappingProxyType({})
+) -> Flat:
     """Return the keys in which a start differs from what the run was, name -> new value.
+
+    Args:
+        old: every key as the run last had it.
+        run: its run key, for messages.
+        was: the run's `identity`, to know a folder again that lies elsewhere now.
 
     Raises:
         WrongInput: when one of them must not change; names the field, both values and the way out.
     """
-    known, changes = keys_of(new), {}
+    known, changes, mine = keys_of(new), {}, identity(new)
     for name, value in new.flat().items():
-        if name in old and old[name] == value:
-            continue
         info = known[name]
         before = old.get(name, info.default)
-        if info.identity and not info.mutable and before != value:
+        if same(before, value):
+            continue
+        moved = is_place(name) and name in was and same(was[name], mine.get(name))
+        if info.identity and not info.mutable and not moved:
             raise WrongInput(
                 f"{name}: run {run} has {before!r}, asked for {value!r}; this can't change in a run that exists. "
                 "Leave out --run-key for a new run, or leave out the key to go on as before"
             )
-        if before != value:
-            changes[name] = value
+        changes[name] = value
     return changes
 
 
@@ -171,11 +184,13 @@ def _parse(recipe: str) -> Mapping[str, Any]:
     if not recipe.strip():
         return {}
     text = recipe
-    if "\n" not in recipe and ": " not in recipe and not recipe.rstrip().endswith(":"):
+    if not _is_yaml(recipe):
         try:
-            text = Path(recipe).read_text()
+            text = Path(recipe).read_text(encoding="utf-8")
         except OSError as error:
             raise WrongInput(f"recipe {recipe}: can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise WrongInput(f"recipe {recipe}: can't be read: it is no UTF-8 text") from error
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -185,6 +200,11 @@ def _parse(recipe: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise WrongInput(f"recipe: must be a YAML mapping of keys, not {type(values).__name__}")
     return values
+
+
+def _is_yaml(recipe: str) -> bool:
+    """Tell YAML text from a path: no path of ours has a line break or a key in it."""
+    return "\n" in recipe or ": " in recipe or recipe.rstrip().endswith(":") or recipe.lstrip().startswith("{")
 
 
 def _flat_mapping(values: Mapping[str, Any], path: str = "") -> Flat:

@@ -13,6 +13,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from carryover.ground.digests import same
 from carryover.train.sections import Optimization
 
 
@@ -69,7 +70,7 @@ def next_curve(curve: Curve, config: Optimization, *, step: int, total: int, on_
         on_change: `resume.schedule`.
     """
     asked = _asked(config, total)
-    if asked == curve.asked:
+    if same(asked, curve.asked):
         return curve
     finished = step >= curve.end
     policy = ("rewarm" if finished else "stretch") if on_change == "auto" else on_change

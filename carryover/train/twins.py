@@ -6,6 +6,7 @@ from typing import Any
 
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import RUNS, Damaged
+from carryover.ground.digests import same
 from carryover.ground.storage import Store
 from carryover.train import recipe as recipes
 from carryover.train.recipe import Recipe
@@ -34,7 +35,7 @@ def near_twins(store: Store, dataset: str, recipe: Recipe) -> list[Twin]:
         if run.get("dataset", {}).get("digest") != dataset or run.get("parent"):
             continue
         other = run["identity"]
-        different = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
+        different = sorted(name for name in {*mine, *other} if not same(mine.get(name), other.get(name)))
         if different and all(name in known and known[name].mutable for name in different):
             twins.append(Twin(run_key, ", ".join(_words(name, run["recipe"], recipe.flat()) for name in different)))
         if len(twins) == MOST:

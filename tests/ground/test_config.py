@@ -24,7 +24,7 @@ class Outer:
     steps: int = key(3, help="A count.", identity=False)
     flag: bool = key(False, help="A switch.")
     words: tuple[str, ...] = key(("a",), help="Some words.")
-    table: dict = key({"x": 1}, help="A mapping.")
+    table: dict = key({"x": 1}, help="A mapping.")  # noqa: RUF009 - key copies it
     limit: int | None = key(None, help="A bound or none.")
     any: bool | int | float | str | None = key(None, help="Whatever YAML gives.")
     inner: Inner = field(default_factory=Inner)

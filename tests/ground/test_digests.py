@@ -2,7 +2,7 @@
 
 import pytest
 
-from carryover.ground.digests import Hasher, canonical, digest, short
+from carryover.ground.digests import Hasher, canonical, digest, same, short
 
 
 def test_canonical_json_has_one_spelling() -> None:
@@ -18,3 +18,10 @@ def test_digests_are_blake3() -> None:
     assert digest(b"") == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
     assert digest(memoryview(b"abc")) == digest(bytearray(b"abc")) == Hasher(b"ab").update(b"c").hexdigest()
     assert short(digest(b"abc")) == digest(b"abc")[:32]
+
+
+def test_sameness_is_typed() -> None:
+    assert same({"a": [1, 2.0]}, {"a": (1, 2.0)})
+    assert not same(1, 1.0)
+    assert not same(1, True)
+    assert not same(None, 0)

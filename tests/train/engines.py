@@ -41,7 +41,9 @@ def net(drop: float = 0.0, seed: int = 0) -> Net:
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(outputs if outputs.element_size() >= 4 else outputs.float(), targets, reduction="none")
+    return nn.functional.cross_entropy(
+        outputs if outputs.element_size() >= 4 else outputs.float(), targets, reduction="none"
+    )
 
 
 def rows_of(micro: Micro) -> Batch:

@@ -81,7 +81,10 @@ def test_dropout_is_a_function_of_seed_step_and_place() -> None:
 
 @pytest.mark.parametrize("precision", ["32", "16-mixed"])
 def test_clipping_the_norm(precision: str) -> None:
-    free, clipped = engine(precision=precision, gradient_clip_val=0.0), engine(precision=precision, gradient_clip_val=0.05)
+    free, clipped = (
+        engine(precision=precision, gradient_clip_val=0.0),
+        engine(precision=precision, gradient_clip_val=0.05),
+    )
     batch = global_batch(0, size=32, micro=8)
     assert free.step(batch, step=0, rate=0.01).norm is None
     norm = clipped.step(batch, step=0, rate=0.01).norm
@@ -186,7 +189,9 @@ def test_the_scaler_steps_over_what_overflows_and_says_so_in_the_state() -> None
     assert engine(precision="32").scaler_state() == {}
 
 
-@pytest.mark.parametrize(("before", "after"), [("32", "64"), ("64", "32"), ("16-mixed", "bf16-mixed"), ("32", "16-mixed")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("32", "64"), ("64", "32"), ("16-mixed", "bf16-mixed"), ("32", "16-mixed")]
+)
 def test_a_run_may_go_on_in_another_precision(before: str, after: str) -> None:
     made = engine(precision=before)
     for step in range(3):

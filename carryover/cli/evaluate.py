@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from carryover.cli.options import output_options, store_option
+from carryover.cli.options import ManyValues, output_options, store_option
 from carryover.steps.evaluate import evaluate
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=ManyValues)
 @click.option(
     "--model",
     required=True,
@@ -16,14 +16,14 @@ from carryover.steps.evaluate import evaluate
     help="The Model: its folder or model.json, a folder with its card, or run:KEY.",
 )
 @click.option(
-    "--dataset", required=True, multiple=True, metavar="URI", help="A Dataset to score on. May be given again."
+    "--dataset", required=True, multiple=True, metavar="URI", help="A Dataset to score on. Several may be given."
 )
 @click.option("--split", default="test", show_default=True, help="Rows to score on: train, validation or test.")
 @click.option(
     "--metric",
     multiple=True,
     metavar="NAME",
-    help="A score, e.g. accuracy, f1_macro, rmse. May be given again. Default: the usual ones of the problem type.",
+    help="A score, e.g. accuracy, f1_macro, rmse. Several may be given. Default: the usual ones of the problem type.",
 )
 @click.option("--batch-size", default=64, show_default=True, help="Rows at once; changes speed, not scores.")
 @store_option

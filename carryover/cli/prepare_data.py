@@ -4,32 +4,32 @@ from typing import Any
 
 import click
 
-from carryover.cli.options import output_options, store_option
+from carryover.cli.options import ManyValues, output_options, store_option
 from carryover.ground.errors import WrongInput
 from carryover.steps.prepare_data import prepare_data
 
 
-@click.command("prepare-data")
+@click.command("prepare-data", cls=ManyValues)
 @click.option(
     "--source",
     multiple=True,
     required=True,
     metavar="URI",
-    help="CSV, TSV, JSONL or Parquet: a file, a glob in quotes, or a folder; local or in an object store. "
-    "May be given again; all files need the same columns.",
+    help="CSV, TSV, JSONL or Parquet: a file, a glob, or a folder; local or in an object store. "
+    "Several may be given; all files need the same columns.",
 )
 @click.option("--label", required=True, metavar="COLUMN", help="The column to predict.")
 @click.option(
     "--validation-source",
     multiple=True,
     metavar="URI",
-    help="Rows for validation; none of --source is then taken for it. May be given again.",
+    help="Rows for validation; none of --source is then taken for it. Several may be given.",
 )
 @click.option(
     "--test-source",
     multiple=True,
     metavar="URI",
-    help="Rows for the test; none of --source is then taken for it. May be given again.",
+    help="Rows for the test; none of --source is then taken for it. Several may be given.",
 )
 @click.option(
     "--problem-type",
@@ -43,7 +43,7 @@ from carryover.steps.prepare_data import prepare_data
     multiple=True,
     metavar="COLUMN=TYPE",
     help="categorical, numerical, text, image_path, image_bytes, or null to leave the column out. "
-    "Default: from the values. May be given again.",
+    "Default: from the values. Several may be given.",
 )
 @click.option("--train-fraction", default=0.8, show_default=True, help="Share of --source for training.")
 @click.option("--validation-fraction", default=0.1, show_default=True, help="Share of --source for validation.")

@@ -2,10 +2,10 @@
 
 import click
 
-from carryover.cli.options import output_options, recipe_options, store_option
+from carryover.cli.options import ManyValues, output_options, recipe_options, store_option
 
 
-@click.command("train-ddp")
+@click.command("train-ddp", cls=ManyValues)
 @click.option("--dataset", required=True, metavar="URI", help="What 'carryover prepare-data' printed as uri.")
 @recipe_options
 @store_option

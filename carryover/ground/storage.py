@@ -183,6 +183,11 @@ class Store:
             if stat.S_ISDIR(found.st_mode):
                 raise FileNotFoundError(self.at(name))
             return {"size": found.st_size, "mtime": found.st_mtime_ns}
+        if self.scheme == "s3":
+            # The file system's own info also lists, to tell a folder from nothing; a start asks about many such names.
+            bucket, key, _ = self.fs.split_path(self.at(name))
+            found = self.fs.call_s3("head_object", Bucket=bucket, Key=key)
+            return {"size": found["ContentLength"], "ETag": found["ETag"]}
         known = self.fs.info(self.at(name), refresh=True)
         if known["type"] == "directory":
             raise FileNotFoundError(self.at(name))
@@ -351,7 +356,7 @@ class Store:
     @contextlib.contextmanager
     def _temporary(self, name: str) -> Iterator[tuple[Path, Path]]:
         target = cast(Path, self.local) / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
             yield temporary, target
@@ -379,6 +384,15 @@ def _write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:
         while view:
             view = view[file.write(view[: 1 << 30]) or 0 :]
         os.fsync(file.fileno())
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it; each new name is durable before anything is put below it."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:

@@ -232,7 +232,7 @@ class LoadedModel:
     """A Model ready for use; what its outputs mean is for `tasks.restore_task(files)` to say.
 
     Attributes:
-        network: float32, in evaluation mode.
+        network: in evaluation mode; float32, or float64 where it was trained in it.
         files: all its files but the weights.
     """
 
@@ -252,6 +252,7 @@ def load_model(found: Found, *, num_outputs: int, device: "torch.device | str" =
     Raises:
         Damaged: when a file is not what was written, or the weights do not fit the network.
     """
+    import torch
     from safetensors.torch import load
 
     files = found.files()
@@ -259,7 +260,10 @@ def load_model(found: Found, *, num_outputs: int, device: "torch.device | str" =
     preprocessing = restore_preprocessing(assembly, files)
     network = build_network(assembly, preprocessing, num_outputs, pretrained=False)
     try:
-        network.load_state_dict(load(found.read(WEIGHTS)))
+        weights = load(found.read(WEIGHTS))
+        # A Model trained in 64 bits keeps its digits.
+        wide = any(value.dtype == torch.float64 for value in weights.values())
+        (network.double() if wide else network).load_state_dict(weights)
     except RuntimeError as error:
         raise Damaged(f"{found.folder.at(WEIGHTS)}: {' '.join(str(error).split())[:300]}") from error
     return LoadedModel(found.card, assembly, preprocessing, network.to(device).eval(), files)

@@ -22,7 +22,7 @@ from carryover.train.validate import Predicted, predict, scores
 
 @dataclass(frozen=True)
 class Scorer:
-    """A loaded Model on its device, in float32."""
+    """A loaded Model on its device, in the precision that its weights have."""
 
     model: LoadedModel
     task: Task
@@ -52,6 +52,7 @@ class Scorer:
             load(micros, batches, workers=0),
             num_outputs=self.task.num_outputs,
             device=self.device,
+            dtype=next(self.model.network.parameters()).dtype,
         )
         return _evaluation(card, self.task, metrics, predicted), _table(self.task, predicted)
 

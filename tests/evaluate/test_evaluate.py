@@ -202,6 +202,7 @@ def test_one_class_in_the_split_has_no_curve_and_no_error(tmp_path):
     assert "n/a" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("place", ["binary"], indirect=True)
 def test_command_line(place, carryover_cli):
     flags = ["--model", place.model, "--dataset", place.dataset, "--store", place.store]
     done = carryover_cli("evaluate", *flags, "--output", "out", "--outputs-dir", "one")

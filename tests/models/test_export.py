@@ -88,6 +88,19 @@ def test_it_answers_the_same_without_its_checkpoint_folder(written, tmp_path):
         assert not loaded.network.training
 
 
+def test_a_model_trained_in_64_bits_keeps_its_digits(tmp_path):
+    card, files, weights, _ = make(save_encoder(tmp_path / "bert", "bert"), tmp_path / "one")
+    name = next(name for name in weights if name.endswith("head.weight"))
+    third = snapshot({name: torch.full(weights[name].shape, 1 / 3, dtype=torch.float64)})
+    wide = {**weights, **third}
+    recipe = {"schema": SCHEMA, "recipe": {}, "run_key": "", "step": 1, "checkpoint_uri": "", "dataset": {}}
+    double = make_card(files, wide, store=str(tmp_path / "two"), **recipe)
+    assert double.digest != card.digest
+    write_model(open_store(double.at), double, files, wide)
+    loaded = load_model(find_model(double.at), num_outputs=2)
+    assert (loaded.network.state_dict()[name] == 1 / 3).all()
+
+
 def test_its_encoder_files_open_in_transformers(written):
     from transformers import AutoConfig, AutoTokenizer
 

@@ -33,7 +33,8 @@ dist.stop()
 """
 
 
-@pytest.mark.parametrize("architecture", ["bert", pytest.param("t5", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["bert", "longformer", "t5"])
 def test_gradients_of_two_ranks_are_those_of_one(tmp_path, architecture):
     model = {"hf_text": {"checkpoint_name": str(save_encoder(tmp_path / architecture, architecture))}}
     with socket.socket() as free:

@@ -13,7 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics as sk
 
+from carryover.checkpoint.home import RunHome
+from carryover.checkpoint.pack import parse
 from carryover.ground.errors import WrongInput
+from carryover.ground.storage import open_store
+from carryover.models.card import CARD, WEIGHTS
+from carryover.models.export import find_model
 from carryover.steps.evaluate import evaluate
 from carryover.steps.prepare_data import prepare_data
 from tests.evaluate.models import fit_model
@@ -214,3 +219,23 @@ def test_command_line(place, carryover_cli):
     assert wrong.rc == 2
     assert wrong.stderr.startswith("error: unknown metric 'nothing'")
     assert len(wrong.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("place", ["binary"], indirect=True)
+def test_a_finished_run_by_its_key_even_when_its_model_is_gone(place, tmp_path):
+    found = find_model(place.model)
+    store = str(tmp_path / "store")
+    home = RunHome.open(open_store(store), "run")
+    home.start({"recipe": {}})
+    with pytest.raises(WrongInput, match="run:run: has not finished"):
+        evaluate(model="run:run", dataset=[place.dataset], store=store)
+    writer = home.claim()
+    assert writer is not None
+    weights = {f"model/{name}": value for name, value in parse(found.read(WEIGHTS)).items()}
+    files = {**found.files(), CARD: found.card.to_bytes()}
+    digest = found.card.digest
+    writer.finish(step=1, reason="done", tensors=weights, files=files, metrics={}, model=digest, limits={})
+    result = evaluate(model="run:run", dataset=[place.dataset], store=store)
+    assert result["model_digest"] == digest
+    assert result["model_uri"] == f"{store}/models/{digest}"
+    assert result["metrics"] == evaluate(model=place.model, dataset=[place.dataset], store=place.store)["metrics"]

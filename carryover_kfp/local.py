@@ -96,7 +96,8 @@ def run_here(
     from kfp import components, local
 
     folder = root.absolute()
-    run = folder / f"{pipeline.name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    # In it kfp makes a folder of its own, named by the pipeline and the time again.
+    run = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
     run.mkdir(parents=True)
     write_compiled(pipeline, run / "pipeline.yaml", image=image)
     loaded = components.load_component_from_file(str(run / "pipeline.yaml"))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "CARRYOVER_STEP_MARK"
@@ -20,8 +21,8 @@ _PROC = Path("/proc")
 def below(pid: int) -> set[int]:
     """Return all living descendants of a process, without itself."""
     children: dict[int, list[int]] = {}
-    for child, (parent, _) in _table().items():
-        children.setdefault(parent, []).append(child)
+    for child, row in _table().items():
+        children.setdefault(row.parent, []).append(child)
     found: set[int] = set()
     waiting = [pid]
     while waiting:
@@ -35,7 +36,7 @@ def below(pid: int) -> set[int]:
 def members(mark: str, group: int) -> set[int]:
     """Return the living processes of a step: those that carry its mark, or are in its process group."""
     needle = f"{MARK}={mark}".encode()
-    found = {pid for pid, (_, its_group) in _table().items() if its_group == group}
+    found = {pid for pid, row in _table().items() if row.group == group}
     for entry in _PROC.glob("[0-9]*/environ") if _PROC.is_dir() else ():
         # Other people's processes, and those that end while we look, can't be read.
         with contextlib.suppress(OSError):
@@ -45,11 +46,14 @@ def members(mark: str, group: int) -> set[int]:
 
 
 def stop(find: Callable[[], set[int]]) -> set[int]:
-    """SIGSTOP all processes that `find` names, until no new one appears; returns them."""
+    """SIGSTOP all processes that `find` names, until no new one appears; returns them, standing still."""
     stopped: set[int] = set()
     while fresh := find() - stopped:
         _signal(fresh, signal.SIGSTOP)
         stopped |= fresh
+        # A signal is delivered a moment later; until then a process may still fork, or do its next step.
+        while any(row.state not in "Tt" for pid, row in _table().items() if pid in fresh):
+            time.sleep(0.001)
     return stopped
 
 
@@ -67,7 +71,7 @@ def end(group: int, find: Callable[[], set[int]], *, grace: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGTERM)
     deadline = time.monotonic() + grace
-    while any(its_group == group for _, its_group in _table().values()) and time.monotonic() < deadline:
+    while any(row.group == group for row in _table().values()) and time.monotonic() < deadline:
         time.sleep(0.1)
     kill(find)
 
@@ -78,19 +82,28 @@ def _signal(pids: set[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def _table() -> dict[int, tuple[int, int]]:
-    """Return {pid: (parent, process group)} of all living processes; zombies are dead."""
+@dataclass(frozen=True)
+class _Row:
+    """What the system says of one living process; state is one letter, T for stopped."""
+
+    parent: int
+    group: int
+    state: str
+
+
+def _table() -> dict[int, _Row]:
+    """Return all living processes by pid; zombies are dead."""
     if not _PROC.is_dir():
         listing = subprocess.run(
             ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True
         ).stdout
         rows = [line.split() for line in listing.splitlines()]
-        return {int(pid): (int(parent), int(group)) for pid, parent, group, state in rows if not state.startswith("Z")}
-    found = {}
-    for entry in _PROC.glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # The command may hold spaces and brackets; what follows its last bracket is state, parent, group.
-            state, parent, group = entry.read_text(errors="replace").rpartition(")")[2].split()[:3]
-            if state != "Z":
-                found[int(entry.parent.name)] = (int(parent), int(group))
-    return found
+        found = {int(pid): _Row(int(parent), int(group), state[0]) for pid, parent, group, state in rows}
+    else:
+        found = {}
+        for entry in _PROC.glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                # The command may hold spaces and brackets; what follows its last bracket is state, parent, group.
+                state, parent, group = entry.read_text(errors="replace").rpartition(")")[2].split()[:3]
+                found[int(entry.parent.name)] = _Row(int(parent), int(group), state)
+    return {pid: row for pid, row in found.items() if row.state not in "ZX"}

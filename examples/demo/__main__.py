@@ -149,7 +149,7 @@ def resumed_from(home: Path) -> int:
 
 def scores(place: Place) -> dict[str, float]:
     """Return the scores on the test rows, which the training never saw."""
-    result = json.loads(next(place.pipelines.glob("**/evaluate/results/result.json")).read_text())
+    result = json.loads(next(place.store.glob("evaluations/*/metrics.json")).read_text())
     return {f"test {name}": value for name, value in result["metrics"].items() if value is not None}
 
 
@@ -157,8 +157,9 @@ def results(place: Place) -> Iterator[tuple[str, Path]]:
     """Yield (what, path) of all that a person may want to open."""
     yield "model", next(place.store.glob("models/*/model.json")).parent
     yield "run", next(place.store.glob("runs/*/run.json")).parent
-    yield "report", next(place.pipelines.glob("**/evaluate/results/report.html"))
-    yield "predictions", next(place.pipelines.glob("**/evaluate/results/predictions.parquet"))
+    yield "report", next(place.store.glob("evaluations/*/report.html"))
+    yield "predictions", next(place.store.glob("evaluations/*/predictions.parquet"))
+    yield "KFP's artifacts", place.pipelines
 
 
 def recipe() -> dict[str, Any]:
@@ -168,7 +169,7 @@ def recipe() -> dict[str, Any]:
 
 def show(name: str, text: str) -> None:
     """Print one line of a table of two columns."""
-    print(f"  {name:<22}{text}")
+    print(f"  {name:<24}{text}")
 
 
 def bold(text: str) -> str:

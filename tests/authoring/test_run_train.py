@@ -100,12 +100,11 @@ def test_wrong_input_ends_the_pipeline_at_once(carryover_cli, table, more, said)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_step_goes_on(carryover_cli, table, tmp_path):
     """SIGKILL to every process of the training step once it has committed; the pipeline ends as if nothing happened."""
     long = ("--set", "optimization.max_epochs=40", "--set", "checkpoint.every_steps=7", "--set", "seed=1")
-    tree = processes.start(
-        carryover_cli.command(*arguments(table, *long)), said=tmp_path / "said", cwd=tmp_path, env={"X": "1"}
-    )
+    tree = processes.start(carryover_cli.command(*arguments(table, *long)), said=tmp_path / "said", cwd=tmp_path)
     log = tmp_path / "store" / "runs"
     assert tree.wait_until(lambda: len(list(log.glob("*/log/*.json"))) >= 4)
     for pid in set(tree.living()) - {tree.process.pid}:

@@ -7,12 +7,13 @@ import os
 import runpy
 import sys
 
-from carryover.launch.processes import die_with_parent
+from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
 
 
 def main() -> None:
     """Tie this process to the step's, and hand over to torchrun in the same process."""
     die_with_parent(int(sys.argv[1]))
+    os.environ[AGENT_VARIABLE] = str(os.getpid())
     sys.argv = ["torchrun", *sys.argv[2:]]
     runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
 

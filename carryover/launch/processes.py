@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+# The pid of torchrun's process: a rank that finds another parent when it begins has lost it already.
+AGENT_VARIABLE = "CARRYOVER_AGENT_PID"
 _PR_SET_PDEATHSIG = 1
 
 

@@ -104,13 +104,14 @@ def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], gr
     while agent.poll() is None:
         now = time.monotonic()
         failed_at = failed_at or (now if _has_failed(scratch) else 0.0)
-        if failed_at and now - failed_at > _LINGER_SECONDS:
-            return
         if asked:
+            # One rank may be done long before the one that saves: only the grace counts.
             _pass_on(agent, scratch, passed_on)
             if now - asked[0] > grace_seconds:
                 say(f"not saved within {grace_seconds:g} s of SIGTERM; the newest commit stands")
                 return
+        elif failed_at and now - failed_at > _LINGER_SECONDS:
+            return
         time.sleep(_LOOK_EVERY_SECONDS)
 
 
@@ -181,10 +182,11 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
     step = read_progress(scratch)
     words = _rank_words(scratch)
     said = {rank: word for rank, word in words.items() if "exit_code" in word}
-    if code == 0 and len(said) == ranks and not any(word["exit_code"] for word in said.values()):
+    if len(said) == ranks and not any(word["exit_code"] for word in said.values()):
         return Ending(0, "", step)
-    # What one rank knows for sure counts for all: superseded before wrong input before preempted before a plain error.
-    for wanted in (76, 2, _RUN_AGAIN, 1):
+    # What one rank knows for sure counts for all. A plain error comes before "run me again": the other ranks only saw
+    # that one going, and would have the same error repeated without end.
+    for wanted in (76, 2, 1, _RUN_AGAIN):
         for rank, word in said.items():
             if word["exit_code"] == wanted:
                 where = "" if ranks == 1 or wanted != 1 else f"rank {rank}: "

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from carryover.ground.errors import CarryoverError, RunAgain
 from carryover.launch import ranks
-from carryover.launch.processes import die_with_parent
+from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
 from carryover.train.stop import Stop
 
 
 def main() -> None:
     """Run one rank; the exit code is 0 for every ending that has a name, as `launch.ranks` wants it."""
-    die_with_parent(os.getppid())
+    die_with_parent(int(os.environ[AGENT_VARIABLE]))
     spec_file = Path(sys.argv[1])
     rank = int(os.environ.get("RANK", "0"))
     stop = Stop()

@@ -88,6 +88,8 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     run = _training(spec, recipe, home, writer, parts, state, engine, stop)
     reason = train(run)
     if reason == PREEMPTED:
+        # Together: while rank 0 still saves, a rank that has ended would look like a lost one.
+        dist.barrier()
         raise RunAgain(f"stopped on request; all is saved at step {state.step}: the same command goes on from there")
     if writer:
         finish(

@@ -77,7 +77,10 @@ def choose_precision(env: Env, device: torch.device, before: str) -> str:
 def make_deterministic() -> None:
     """Ask for operations that give the same bits each time; one that has no such form warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The usual call for the same switch imports the compiler, which takes seconds (docs/decisions.md).
+    torch.set_deterministic_debug_mode("warn")
+    # Nothing here reads memory that nobody wrote; filling all of it first would cost every operation.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
 
 

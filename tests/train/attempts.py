@@ -1,0 +1,144 @@
+"""Whole attempts of one rank in this process: a small table, a recipe, a store, and what a run left there.
+
+An attempt here is what a rank does between its start and its end. A "kill" is an exception out of the loop at a step:
+nothing of it can tidy up, and the store is as a SIGKILL at that step would leave it. For real processes and real
+signals see tests/steps.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carryover.checkpoint.home import RunHome
+from carryover.checkpoint.log import Record
+from carryover.data.manifest import DatasetCard, load_card
+from carryover.data.rows import materialise
+from carryover.ground.storage import open_store
+from carryover.steps.prepare_data import prepare_data
+from carryover.train import recipe as recipes
+from carryover.train.run import attempt
+from carryover.train.spec import Spec
+
+SMALL: dict[str, Any] = {
+    "env.batch_size": 16,
+    "env.per_gpu_batch_size": 4,
+    "env.num_workers": 0,
+    "env.num_workers_evaluation": 0,
+    "optimization.learning_rate": 0.01,
+    "optimization.max_epochs": 2,
+    "data.categorical.minimum_cat_count": 5,
+    "checkpoint.every_steps": 3,
+}
+
+
+def write_rows(path: Path, count: int = 150, *, seed: int = 0) -> Path:
+    """Write a CSV with two numbers, a category and a label that depends on them."""
+    chance = random.Random(seed)
+    lines = ["x,y,kind,liked"]
+    for _ in range(count):
+        x, y, kind = chance.gauss(0, 1), chance.gauss(0, 1), chance.choice("abc")
+        liked = "yes" if x + y / 2 + (kind == "a") + chance.gauss(0, 0.5) > 0 else "no"
+        lines.append(f"{x:.5f},{y:.5f},{kind},{liked}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def dataset(folder: Path, *, count: int = 150, **settings: Any) -> DatasetCard:
+    """Prepare such a table as a dataset in `folder`/store."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = write_rows(folder / "rows.csv", count)
+    result = prepare_data(source=[str(source)], label="liked", store=str(folder / "store"), **settings)
+    return load_card(result["uri"])
+
+
+class Killed(Exception):
+    """The instant at which a test ends an attempt."""
+
+
+@dataclass
+class Instant:
+    """A rank's wish to stop: asked once a step, it says yes, or kills, after so many steps of this attempt."""
+
+    stop_after: int = -1
+    kill_after: int = -1
+    seen: int = 0
+
+    @property
+    def wanted(self) -> bool:
+        self.seen += 1
+        if self.seen == self.kill_after:
+            raise Killed
+        return self.seen == self.stop_after
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run in a store."""
+
+    card: DatasetCard
+    store: str
+    recipe: Mapping[str, Any]
+    scratch: Path
+    run_key: str = "run"
+
+    @property
+    def home(self) -> RunHome:
+        return RunHome.open(open_store(self.store), self.run_key)
+
+    def go(
+        self, *, stop_after: int = -1, kill_after: int = -1, time_limit: float | None = None, **changes: Any
+    ) -> None:
+        """Make one attempt; `changes` are recipe keys with "__" for the dot."""
+        given = {**SMALL, **self.recipe, **{name.replace("__", "."): value for name, value in changes.items()}}
+        recipe = recipes.make(given)
+        home = self.home
+        home.start({"recipe": recipe.flat()})
+        writer = home.claim(owner="tests")
+        assert writer is not None
+        rows = {name: str(materialise(self.card, name, self.scratch)) for name in ("train", "validation")}
+        spec = Spec(
+            home=home.store.uri,
+            run_key=self.run_key,
+            recipe=json.loads(json.dumps(recipe.flat())),
+            schema=self.card.schema.to_json(),
+            rows=rows,
+            dataset={"digest": self.card.digest, "uri": self.card.at},
+            handoff=json.loads(json.dumps(writer.handoff())),
+            time_limit=time_limit,
+            lost_step=None,
+            progress=str(self.scratch / "progress"),
+            first_step="",
+        )
+        attempt(spec.as_json(), Instant(stop_after, kill_after))  # pyright: ignore[reportArgumentType]
+
+    def state(self) -> dict[str, Any]:
+        """The newest commit's RunState."""
+        return self.home.commits()[-1].body["state"]
+
+    def finish(self) -> Record:
+        found = self.home.finish_record()
+        assert found is not None
+        return found
+
+    def tensors(self) -> dict[str, bytes]:
+        """The newest commit's tensors as bits."""
+        loaded = self.home.load_newest()
+        assert loaded is not None
+        return {name: bytes(raw.data) for name, raw in loaded.tensors().items()}
+
+    def curve(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return [json.loads(line) for line in self.home.store.read("metrics.jsonl").decode().splitlines()]
+
+    def seen(self) -> dict[int, list[int]]:
+        """Epoch -> rows in the order of their steps, by the sample records of committed attempts."""
+        rows: dict[int, list[int]] = {}
+        commits = [r for r in map(self.home.log.read, self.home.log.numbers()) if r.kind == "commit"]
+        for record in commits:
+            name = f"samples/{record.step:010d}-{record.attempt:010d}-0.json"
+            for _, epoch, found in json.loads(self.home.store.read(name))["epoch_rows"]:
+                rows.setdefault(epoch, []).extend(found)
+        return rows

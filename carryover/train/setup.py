@@ -80,7 +80,7 @@ def make_deterministic() -> None:
     # The usual call for the same switch imports the compiler, which takes seconds (docs/decisions.md).
     torch.set_deterministic_debug_mode("warn")
     # Nothing here reads memory that nobody wrote; filling all of it first would cost every operation.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = False
 
 

@@ -27,7 +27,7 @@ help:
 
 setup: $(READY)
 
-$(READY): $(LOCK) pyproject.toml tools/make_venv.sh
+$(READY): $(LOCK) pyproject.toml setup.py tools/make_venv.sh
 	sh tools/make_venv.sh $(VENV) $(LOCK) $(PYTHON)
 	touch $@
 

@@ -135,7 +135,10 @@ def _plan(
         run_key = recipes.run_key(card.digest, "", recipes.identity(made))
         home = RunHome.open(where, run_key)
         made, changes = _this_run(home, run_key, given, made)
-    find_metric(made.optimization.val_metric, card.schema.problem_type)
+    try:
+        find_metric(made.optimization.val_metric, card.schema.problem_type)
+    except WrongInput as error:
+        raise WrongInput(f"optimization.val_metric: {error}") from None
     limits = limits_of(
         made.optimization,
         made.env,

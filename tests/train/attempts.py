@@ -95,7 +95,7 @@ class Run:
         given = {**SMALL, **self.recipe, **{name.replace("__", "."): value for name, value in changes.items()}}
         recipe = recipes.make(given)
         home = self.home
-        home.start({"recipe": recipe.flat()})
+        home.start(self.run_json(recipe))
         writer = home.claim(owner="tests")
         assert writer is not None
         rows = {name: str(materialise(self.card, name, self.scratch)) for name in ("train", "validation")}
@@ -113,6 +113,11 @@ class Run:
             first_step="",
         )
         attempt(spec.as_json(), Instant(stop_after, kill_after))  # pyright: ignore[reportArgumentType]
+
+    def run_json(self, recipe: recipes.Recipe) -> dict[str, Any]:
+        dataset = {"digest": self.card.digest, "uri": self.card.at}
+        flat, identity = recipe.flat(), recipes.identity(recipe)
+        return {"recipe": flat, "identity": identity, "dataset": dataset, "parent": None}
 
     def state(self) -> dict[str, Any]:
         """The newest commit's RunState."""

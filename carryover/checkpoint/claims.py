@@ -12,24 +12,23 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carryover.checkpoint import owners
-from carryover.checkpoint.heartbeat import Watch, read_beat, write_beat
+from carryover.checkpoint.heartbeat import PATIENCE, Watch, read_beat, write_beat
+from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import record_name
 from carryover.checkpoint.log import Head, Record
 from carryover.checkpoint.writer import Writer
+from carryover.ground.console import say
 from carryover.ground.errors import Superseded
-
-if TYPE_CHECKING:
-    from carryover.checkpoint.home import RunHome
 
 POLL = 1.0
 
 
 @dataclass(frozen=True)
 class Bid:
-    """Who wants a run, and how; see `RunHome.claim` for the fields."""
+    """Who wants a run, and how; see `claim` for the fields."""
 
     owner: str
     takeover: bool
@@ -46,8 +45,32 @@ class Wait(Enum):
     REPLACED = "replaced"
 
 
-def claim(home: "RunHome", bid: Bid) -> Writer | None:
-    """Start an attempt; see `RunHome.claim`."""
+def claim(
+    home: RunHome,
+    *,
+    owner: str = "",
+    takeover: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    patience: float = PATIENCE,
+    on_wait: Callable[[str], None] = say,
+) -> Writer | None:
+    """Start an attempt, waiting while another owner's is alive.
+
+    Args:
+        owner: who we are; "" means this very process.
+        takeover: claim even from a living owner, and even when one took the run from us.
+        changes: dotted recipe key -> value where this attempt differs from run.json; earlier ones stay in force.
+        patience: seconds without a heartbeat after which another owner counts as gone.
+        on_wait: told once whom we wait for.
+
+    Returns:
+        The writer; None when another owner finished the run while we waited: look at `finish_record` again.
+
+    Raises:
+        Superseded: when another owner took this run from us.
+        CarryoverError: when there are commits and none is whole.
+    """
+    bid = Bid(owner or owners.local_owner(), takeover, changes or {}, patience, on_wait)
     while True:
         head = home.log.head()
         last = home.latest_claim(head)
@@ -65,7 +88,7 @@ def claim(home: "RunHome", bid: Bid) -> Writer | None:
             continue  # Somebody wrote first: look again who it was.
 
 
-def _append(home: "RunHome", bid: Bid, head: Head, last: Record | None) -> Writer:
+def _append(home: RunHome, bid: Bid, head: Head, last: Record | None) -> Writer:
     resumed_from = home.newest_whole(head)
     # An unreadable record may have been a claim: its attempt number stays unused.
     attempt = head.attempt + len(head.unreadable) + 1
@@ -85,7 +108,7 @@ def _append(home: "RunHome", bid: Bid, head: Head, last: Record | None) -> Write
     return Writer(home, head=head.after(record), attempt=attempt, resumed_from=resumed_from)
 
 
-def _wait(home: "RunHome", last: Record, bid: Bid) -> Wait:
+def _wait(home: RunHome, last: Record, bid: Bid) -> Wait:
     """Watch the attempt of another owner until it is over, one way or another."""
     bid.on_wait(
         f"{home.store.uri}: attempt {last.attempt} of {last.body['owner']} on {last.body['host']} may be alive; "

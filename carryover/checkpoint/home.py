@@ -4,7 +4,7 @@
     home = RunHome.open(store, run_key)                     home = RunHome.open(store, run_key)
     home.start(run_json)
     home.finish_record()      done already?
-    writer = home.claim(owner=...)   --- handoff() --->     loaded = home.load_newest()
+    writer = claim(home, owner=...)  --- handoff() --->     loaded = home.load_newest()
                                                             writer = Writer.resume(home, handoff, loaded)
                                                             writer.commit(...) ... writer.finish(...)
 
@@ -18,14 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carryover.checkpoint import claims, owners
-from carryover.checkpoint.claims import Bid
-from carryover.checkpoint.heartbeat import PATIENCE
 from carryover.checkpoint.layout import LOG, RUN, RUNS, Damaged, run_folder
 from carryover.checkpoint.log import Head, Kind, Log, Record
 from carryover.checkpoint.retention import Point
 from carryover.checkpoint.store import Objects, RawTensor, Table
-from carryover.checkpoint.writer import Writer
 from carryover.ground import console, storage
 from carryover.ground.digests import canonical
 from carryover.ground.errors import CarryoverError, WrongInput
@@ -199,34 +195,6 @@ class RunHome:
             found.append(Point.of(record))
         return sorted(found, key=lambda point: point.number)
 
-    def claim(
-        self,
-        *,
-        owner: str = "",
-        takeover: bool = False,
-        changes: Mapping[str, Any] | None = None,
-        patience: float = PATIENCE,
-        on_wait: Report = console.say,
-    ) -> Writer | None:
-        """Start an attempt, waiting while another owner's is alive.
-
-        Args:
-            owner: who we are; "" means this very process.
-            takeover: claim even from a living owner, and even when one took the run from us.
-            changes: dotted recipe key -> value where this attempt differs from run.json; earlier ones stay in force.
-            patience: seconds without a heartbeat after which another owner counts as gone.
-            on_wait: told once whom we wait for.
-
-        Returns:
-            The writer; None when another owner finished the run while we waited: look at `finish_record` again.
-
-        Raises:
-            Superseded: when another owner took this run from us.
-            CarryoverError: when there are commits and none is whole.
-        """
-        bid = Bid(owner or owners.local_owner(), takeover, changes or {}, patience, on_wait)
-        return claims.claim(self, bid)
-
     def newest_whole(self, head: Head) -> int | None:
         """Return the number of the newest commit whose objects are all there by size; nothing is read or hashed.
 
@@ -274,7 +242,7 @@ class RunHome:
         if head.newest.commit is not None or head.unreadable:
             raise CarryoverError(
                 f"{self.store.uri}: has checkpoints, but none of them verifies; `carryover checkpoint verify` says "
-                "what is wrong. Bring the files back, or start anew under another --run-key"
+                "what is wrong. Bring the files back, or start a new run with another recipe (e.g. another seed)"
             )
 
 

@@ -14,9 +14,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carryover.checkpoint import retention
+from carryover.checkpoint.home import Loaded, RunHome
 from carryover.checkpoint.layout import LAST, Damaged, record_name
 from carryover.checkpoint.log import Head, Kind, Newest, Record
 from carryover.checkpoint.retention import Keep, Point
@@ -24,9 +25,6 @@ from carryover.checkpoint.store import RawTensor, Ref, Table
 from carryover.ground.console import warn
 from carryover.ground.errors import CarryoverError, Superseded
 from carryover.ground.storage import first_line
-
-if TYPE_CHECKING:
-    from carryover.checkpoint.home import Loaded, RunHome
 
 
 class Writer:
@@ -37,7 +35,7 @@ class Writer:
         resumed_from: number of the commit that this attempt goes on from, None when it starts from zero.
     """
 
-    def __init__(self, home: "RunHome", *, head: Head, attempt: int, resumed_from: int | None) -> None:
+    def __init__(self, home: RunHome, *, head: Head, attempt: int, resumed_from: int | None) -> None:
         self.home = home
         self.attempt = attempt
         self.resumed_from = resumed_from
@@ -61,7 +59,7 @@ class Writer:
         }
 
     @classmethod
-    def resume(cls, home: "RunHome", handoff: Mapping[str, Any], loaded: "Loaded | None") -> "Writer":
+    def resume(cls, home: RunHome, handoff: Mapping[str, Any], loaded: Loaded | None) -> "Writer":
         """Become the writer in rank 0.
 
         Args:
@@ -86,7 +84,7 @@ class Writer:
             writer.know(loaded)
         return writer
 
-    def know(self, loaded: "Loaded") -> None:
+    def know(self, loaded: Loaded) -> None:
         """Let the tensors of a commit that was loaded (so verified) and is kept count as written."""
         if any(point.number == loaded.record.number for point in self._points):
             self._tables[loaded.record.number] = loaded.table
@@ -215,7 +213,7 @@ class Writer:
             warn(f"{self.home.store.uri}: old checkpoints not removed yet: {first_line(error)}")
 
 
-def _objects_of_finishes(home: "RunHome", head: Head) -> frozenset[str] | None:
+def _objects_of_finishes(home: RunHome, head: Head) -> frozenset[str] | None:
     """Return the digests that finishes refer to; None when one can't be read, so that nothing may be deleted."""
     try:
         return retention.digests(home.finish_records(head))

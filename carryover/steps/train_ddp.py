@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from carryover import __version__
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.heartbeat import Beat
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.log import Record
@@ -182,8 +183,8 @@ def _this_run(home: RunHome, run_key: str, given: Mapping[str, Any], made: Recip
 
 def _settings(home: RunHome) -> dict[str, Any]:
     """Return every key as the run last had it: run.json, and what later attempts changed."""
-    claim = home.latest_claim()
-    return {**home.run()["recipe"], **(claim.body["changes"] if claim else {})}
+    last = home.latest_claim()
+    return {**home.run()["recipe"], **(last.body["changes"] if last else {})}
 
 
 def _finished(plan: Plan) -> Record | None:
@@ -207,7 +208,7 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, nproc_per_node: 
         scratch = Path(folder)
         rows = {name: str(materialise(plan.card, name, scratch)) for name in ("train", "validation")}
         home.start(_run_json(plan))
-        writer = home.claim(owner=owner, takeover=takeover, changes=plan.changes)
+        writer = claim(home, owner=owner, takeover=takeover, changes=plan.changes)
         if writer is None:
             say("another owner finished this run meanwhile")
         else:
@@ -222,8 +223,8 @@ def _attempt(
     plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path, nproc_per_node: int, grace_seconds: float
 ) -> None:
     """Run the ranks of one attempt; returns when they finished the run, raises what ended them otherwise."""
-    claim = plan.home.latest_claim()
-    assert claim is not None
+    last = plan.home.latest_claim()
+    assert last is not None
     spec = Spec(
         home=plan.home.store.uri,
         run_key=plan.run_key,
@@ -233,7 +234,7 @@ def _attempt(
         dataset={"digest": plan.card.digest, "uri": plan.card.at},
         handoff=writer.handoff(),
         time_limit=plan.time_limit,
-        lost_step=claim.body["heartbeat_step"],
+        lost_step=last.body["heartbeat_step"],
         progress=str(ranks.progress_file(scratch)),
         first_step=os.environ.get(FIRST_STEP_VARIABLE, ""),
     )
@@ -272,10 +273,10 @@ def _announce(plan: Plan, nproc_per_node: int) -> None:
 
 def _obey(home: RunHome, resume: str, owner: str) -> None:
     """Hold --resume against what is there; an owner's retries are always auto."""
-    claim = home.latest_claim() if home.exists() else None
-    if resume == "auto" or (claim and owner and claim.body["owner"] == owner):
+    last = home.latest_claim() if home.exists() else None
+    if resume == "auto" or (last and owner and last.body["owner"] == owner):
         return
-    commits = home.commits() if claim else []
+    commits = home.commits() if last else []
     if resume == "never" and commits:
         raise WrongInput(
             f"--resume never: {home.store.uri} has {len(commits)} commits, the newest at step {commits[-1].step}; "
@@ -309,7 +310,7 @@ def _deliver(plan: Plan, finish: Record, output: str) -> ModelCard:
 
 def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict[str, Any]:
     metrics = finish.body["metrics"]
-    claim = plan.home.latest_claim()
+    last = plan.home.latest_claim()
     commits = plan.home.commits()
     return {
         "step": "train-ddp",
@@ -324,7 +325,7 @@ def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict
         "step_count": metrics["steps"],
         "samples": metrics["samples"],
         "train_seconds": round(metrics["seconds"], 3),
-        "attempts": claim.attempt if claim else 0,
+        "attempts": last.attempt if last else 0,
         "lost_steps": metrics["lost_steps"],
         "dataset_digest": plan.card.digest,
         "seconds": round(seconds, 3),

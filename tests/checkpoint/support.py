@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import Loaded, RunHome
 from carryover.checkpoint.layout import OBJECTS, object_name, record_name
 from carryover.checkpoint.log import Record
@@ -28,7 +29,7 @@ def tensors_of(step: int) -> dict[str, RawTensor]:
 
 def start(home: RunHome, owner: str = "me", *, takeover: bool = False) -> Writer:
     """Claim a run and become its writer, as the two processes of an attempt do one after the other."""
-    claimed = home.claim(owner=owner, takeover=takeover)
+    claimed = claim(home, owner=owner, takeover=takeover)
     assert claimed is not None
     return Writer.resume(home, claimed.handoff(), home.load_newest())
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import LAST, Damaged, object_name, record_name
 from carryover.checkpoint.log import Record
@@ -98,7 +99,7 @@ def test_training_goes_on_from_the_older_one(local: RunHome, what: str) -> None:
 def test_damaged_commit_under_an_intact_claim_is_found_before_anything_starts(local: RunHome) -> None:
     older, newer = _two_commits(local)
     spoil(local, own_pack(local, newer, older), lambda data: data[:-1])
-    claimed = local.claim(owner="me")
+    claimed = claim(local, owner="me")
     assert claimed and claimed.resumed_from == older.number
 
 
@@ -122,7 +123,7 @@ def test_no_good_one_left_refuses(home: RunHome, where: str) -> None:
         home.load_newest(lambda report: None)
     assert home.store.uri in str(refusal.value)
     with pytest.raises(CarryoverError, match="none of them verifies"):
-        home.claim(owner="me")
+        claim(home, owner="me")
 
 
 def test_history_that_cannot_be_read_at_all_refuses(local: RunHome) -> None:

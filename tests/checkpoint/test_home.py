@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import LAST, Damaged, object_name
 from carryover.checkpoint.retention import Keep
@@ -40,14 +41,14 @@ def test_commit_comes_back_in_another_process(home: RunHome, store: Store) -> No
 
 
 def test_claim_says_what_it_goes_on_from(home: RunHome) -> None:
-    claimed = home.claim(owner="me", changes={"optimization.learning_rate": 0.1})
+    claimed = claim(home, owner="me", changes={"optimization.learning_rate": 0.1})
     assert claimed and claimed.resumed_from is None
     writer = Writer.resume(home, json.loads(json.dumps(claimed.handoff())), None)
     commit = save(writer, 3)
-    again = home.claim(owner="me", changes={"optimization.max_epochs": 4})
+    again = claim(home, owner="me", changes={"optimization.max_epochs": 4})
     assert again and again.attempt == 2 and again.resumed_from == commit.number
-    claim = home.latest_claim()
-    assert claim and claim.body["changes"] == {"optimization.learning_rate": 0.1, "optimization.max_epochs": 4}
+    last = home.latest_claim()
+    assert last and last.body["changes"] == {"optimization.learning_rate": 0.1, "optimization.max_epochs": 4}
     resumed = Writer.resume(home, again.handoff(), home.load_newest())
     assert save(resumed, 4).body["parent"] == commit.number
 
@@ -141,7 +142,7 @@ def test_unreadable_run_json_is_said(local: RunHome) -> None:
 
 def test_writer_does_not_start_from_zero_beside_commits(local: RunHome) -> None:
     save(start(local), 1)
-    claimed = local.claim(owner="me")
+    claimed = claim(local, owner="me")
     assert claimed
     with pytest.raises(CarryoverError, match="not from zero"):
         Writer.resume(local, claimed.handoff(), None)

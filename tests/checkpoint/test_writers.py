@@ -9,6 +9,7 @@ import time
 import pytest
 
 from carryover.checkpoint import owners
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.heartbeat import Beat, Watch, read_beat, write_beat
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.retention import Keep
@@ -42,9 +43,9 @@ def test_zombie_between_record_and_prune_leaves_its_successor_alone(local: RunHo
 
 
 def test_rank_that_starts_after_a_takeover_stops_before_it_writes(local: RunHome) -> None:
-    claimed = local.claim(owner="a")
+    claimed = claim(local, owner="a")
     assert claimed
-    assert local.claim(owner="b", takeover=True)
+    assert claim(local, owner="b", takeover=True)
     with pytest.raises(Superseded):
         Writer.resume(local, claimed.handoff(), local.load_newest())
 
@@ -53,11 +54,11 @@ def test_superseded_owner_never_reclaims_by_itself(local: RunHome) -> None:
     start(local, "a")
     start(local, "b", takeover=True)
     with pytest.raises(Superseded, match="owner b took this run over from a"):
-        local.claim(owner="a")
-    back = local.claim(owner="a", takeover=True)
+        claim(local, owner="a")
+    back = claim(local, owner="a", takeover=True)
     assert back and back.attempt == 3
     with pytest.raises(Superseded, match="owner a took this run over from b"):
-        local.claim(owner="b")
+        claim(local, owner="b")
 
 
 def test_finish_ends_all_claims(local: RunHome) -> None:
@@ -70,24 +71,25 @@ def test_finish_ends_all_claims(local: RunHome) -> None:
 
 def test_dead_process_of_this_machine_is_no_owner_any_more(local: RunHome) -> None:
     program = (
-        "import sys; from carryover.checkpoint import RunHome; home = RunHome.at(sys.argv[1])\n"
-        "assert home.claim(); print(home.latest_claim().body['owner'])"
+        "import sys; from carryover.checkpoint import RunHome; from carryover.checkpoint.claims import claim\n"
+        "home = RunHome.at(sys.argv[1])\n"
+        "assert claim(home); print(home.latest_claim().body['owner'])"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, local.store.uri], capture_output=True, text=True, check=True, timeout=60
     )
     assert ended.stdout.strip().startswith("local:")
     began = time.monotonic()
-    assert local.claim(on_wait=pytest.fail)
+    assert claim(local, on_wait=pytest.fail)
     assert time.monotonic() - began < 5
-    claim = local.latest_claim()
-    assert claim and claim.body["owner"] == owners.local_owner() and str(os.getpid()) in claim.body["owner"]
-    assert not owners.is_dead(claim.body)
+    last = local.latest_claim()
+    assert last and last.body["owner"] == owners.local_owner() and str(os.getpid()) in last.body["owner"]
+    assert not owners.is_dead(last.body)
 
 
 def _claim_from_elsewhere(home: RunHome, owner: str) -> Writer:
     """Claim as a process of another machine does, which can't be looked at from here."""
-    claimed = home.claim(owner=owner)
+    claimed = claim(home, owner=owner)
     assert claimed
     record = home.latest_claim()
     assert record
@@ -102,11 +104,11 @@ def test_silent_owner_is_taken_over_after_patience(home: RunHome) -> None:
     write_beat(home.store, attempt=silent.attempt, count=9, step=77)
     said: list[str] = []
     began = time.monotonic()
-    claimed = home.claim(owner="me", patience=0.6, on_wait=said.append)
+    claimed = claim(home, owner="me", patience=0.6, on_wait=said.append)
     assert claimed and time.monotonic() - began >= 0.6
     assert len(said) == 1 and "another-machine" in said[0]
-    claim = home.latest_claim()
-    assert claim and claim.body["heartbeat_step"] == 77 and claim.body["superseded"] == ["other"]
+    last = home.latest_claim()
+    assert last and last.body["heartbeat_step"] == 77 and last.body["superseded"] == ["other"]
     with pytest.raises(Superseded):
         silent.commit(step=1, epoch=0, tensors=tensors_of(1), state={})
 
@@ -121,10 +123,10 @@ def test_living_owner_is_waited_for_until_it_finishes(home: RunHome) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    assert home.claim(owner="me", patience=1.0, on_wait=lambda text: None) is None
+    assert claim(home, owner="me", patience=1.0, on_wait=lambda text: None) is None
     worker.join()
     assert home.finish_record()
-    assert home.claim(owner="me") is not None, "a finished run may be continued by anybody"
+    assert claim(home, owner="me") is not None, "a finished run may be continued by anybody"
 
 
 def test_commits_are_a_sign_of_life_too(local: RunHome) -> None:
@@ -138,7 +140,7 @@ def test_commits_are_a_sign_of_life_too(local: RunHome) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    assert local.claim(owner="me", patience=1.0, on_wait=lambda text: None) is None
+    assert claim(local, owner="me", patience=1.0, on_wait=lambda text: None) is None
     worker.join()
 
 
@@ -151,7 +153,7 @@ def test_starts_at_once_make_one_history(home: RunHome) -> None:
     def begin(number: int) -> None:
         barrier.wait()
         try:
-            writer = home.claim(owner=f"job-{number}", takeover=True)
+            writer = claim(home, owner=f"job-{number}", takeover=True)
             assert writer
             writers.append(writer)
             time.sleep(0.5)
@@ -188,12 +190,12 @@ def test_beat_moves_on_and_stops_when_superseded(local: RunHome) -> None:
 
 
 def test_last_beat_says_how_far_an_attempt_came(local: RunHome) -> None:
-    claimed = local.claim(owner="me")
+    claimed = claim(local, owner="me")
     assert claimed
     step = 0
     with Beat(local.store, attempt=claimed.attempt, step=lambda: step, interval=60):
         time.sleep(0.1)
         step = 41
-    assert local.claim(owner="me")
-    claim = local.latest_claim()
-    assert claim and claim.body["heartbeat_step"] == 41
+    assert claim(local, owner="me")
+    last = local.latest_claim()
+    assert last and last.body["heartbeat_step"] == 41

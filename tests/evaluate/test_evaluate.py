@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics as sk
 
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.pack import parse
 from carryover.ground.errors import WrongInput
@@ -229,7 +230,7 @@ def test_a_finished_run_by_its_key_even_when_its_model_is_gone(place, tmp_path):
     home.start({"recipe": {}})
     with pytest.raises(WrongInput, match="run:run: has not finished"):
         evaluate(model="run:run", dataset=[place.dataset], store=store)
-    writer = home.claim()
+    writer = claim(home)
     assert writer is not None
     weights = {f"model/{name}": value for name, value in parse(found.read(WEIGHTS)).items()}
     files = {**found.files(), CARD: found.card.to_bytes()}

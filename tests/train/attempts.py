@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.log import Record
 from carryover.data.manifest import DatasetCard, load_card
@@ -96,7 +97,7 @@ class Run:
         recipe = recipes.make(given)
         home = self.home
         home.start(self.run_json(recipe))
-        writer = home.claim(owner="tests")
+        writer = claim(home, owner="tests")
         assert writer is not None
         rows = {name: str(materialise(self.card, name, self.scratch)) for name in ("train", "validation")}
         spec = Spec(

@@ -19,51 +19,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from carryover.ground.disk import make_folder, sync_folder, write_synced
 from carryover.ground.errors import WrongInput
+from carryover.ground.uris import join as join
+from carryover.ground.uris import normal, scheme_of, split
 
-SCHEMES = ("file", "s3", "gs", "az", "abfs", "memory")
 # Object stores answer in milliseconds or not at all; the library's own minute per try would hide a dead one.
 S3_OPTIONS = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 4}}}
 TEMPORARY = ".tmp-"
 _CHUNK = 8 << 20
 _memory_lock = threading.Lock()
-
-
-def scheme_of(uri: str) -> str:
-    """Return the scheme of a URI, "file" for a plain path.
-
-    Raises:
-        WrongInput: for a scheme that is not supported, and for chained URIs, which could reach past the store.
-    """
-    if not uri:
-        raise WrongInput("an empty URI names nothing; give a path or a URI such as s3://bucket/folder")
-    if "::" in uri:
-        raise WrongInput(f"{uri}: chained URIs ('::') are not allowed; give the plain URI")
-    scheme, separator, _ = uri.partition("://")
-    scheme = {"minio": "s3", "s3a": "s3"}.get(scheme, scheme) if separator else "file"
-    if scheme not in SCHEMES:
-        raise WrongInput(f"{uri}: scheme '{scheme}' is not supported; use a path or one of {', '.join(SCHEMES)}")
-    return scheme
-
-
-def normal(uri: str) -> str:
-    """Return the canonical spelling of a URI: absolute for local paths, s3:// for minio://, no slash at the end."""
-    scheme = scheme_of(uri)
-    _, separator, rest = uri.partition("://")
-    if scheme == "file":
-        return os.path.abspath(os.path.expanduser(rest if separator else uri))
-    return f"{scheme}://{rest.strip('/') if scheme != 'memory' else rest.rstrip('/')}"
-
-
-def split(uri: str) -> tuple[str, str]:
-    """Return (folder URI, file name)."""
-    folder, _, name = normal(uri).rpartition("/")
-    return folder or "/", name
-
-
-def join(uri: str, name: str) -> str:
-    """Return the URI of `name` inside the folder `uri`."""
-    return f"{normal(uri).rstrip('/')}/{name}"
 
 
 def open_store(uri: str) -> "Store":
@@ -208,7 +173,7 @@ class Store:
         """Put a file there, over any old one; readers see the old or the new one whole."""
         if self.local:
             with self._temporary(name) as (temporary, target):
-                _write_synced(temporary, data)
+                write_synced(temporary, data)
                 os.replace(temporary, target)
             return
         self.fs.pipe_file(self.at(name), data if isinstance(data, bytes) else bytes(data))
@@ -217,7 +182,7 @@ class Store:
         """Put a file there if none is; returns False when there is one already (it is left as it is)."""
         if self.local:
             with self._temporary(name) as (temporary, target):
-                _write_synced(temporary, data)
+                write_synced(temporary, data)
                 try:
                     os.link(temporary, target)
                 except FileExistsError:
@@ -356,13 +321,13 @@ class Store:
     @contextlib.contextmanager
     def _temporary(self, name: str) -> Iterator[tuple[Path, Path]]:
         target = cast(Path, self.local) / name
-        _make_folder(target.parent)
+        make_folder(target.parent)
         temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
             yield temporary, target
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
 def copy_tree(source: Store, target: Store, names: Sequence[str]) -> None:
@@ -376,32 +341,6 @@ def first_line(error: BaseException) -> str:
     """Return an error's kind and the first line of its text."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def _write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:
-    with open(path, "wb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view[: 1 << 30]) or 0 :]
-        os.fsync(file.fileno())
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it; each new name is durable before anything is put below it."""
-    if path.is_dir():
-        return
-    _make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    """Make new names in a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _expand_remote(uri: str) -> list[str]:
@@ -424,8 +363,3 @@ def _is_precondition_failure(error: OSError) -> bool:
     code = getattr(cause, "response", {}).get("Error", {}).get("Code", "") if cause else ""
     status = getattr(cause, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if cause else 0
     return code in ("PreconditionFailed", "ConditionalRequestConflict", "412") or status in (409, 412)
-
-
-def reader(data: bytes) -> BinaryIO:
-    """Return bytes as a file to read."""
-    return io.BytesIO(data)

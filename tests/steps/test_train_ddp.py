@@ -4,16 +4,18 @@ import json
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import LAST
 from carryover.data.manifest import DatasetCard
-from carryover.ground.storage import open_store
+from carryover.ground.storage import Store, open_store
 from carryover.models.card import ModelCard
 from carryover.models.export import find_model, load_model
 from carryover.steps.train_ddp import train_ddp
@@ -232,46 +234,59 @@ def test_a_model_that_dies_at_once_is_given_up_after_three_attempts(
 def test_two_ranks_with_a_text_model_are_preempted_and_go_on(
     carryover_cli: CarryoverCli, tiny_bert: Path, tmp_path: Path, shared_data: Path
 ) -> None:
-    """Real reviews, two ranks, SIGTERM, and the same command; against the uninterrupted run."""
-    source = next(iter(sorted((shared_data / "review_domains").rglob("*.csv"))))
-    head = source.read_text().splitlines()
-    (tmp_path / "rows.csv").write_text("\n".join(head[:400]) + "\n")
-    label = "label" if "label" in head[0].split(",") else head[0].split(",")[-1]
-    prepared = carryover_cli(
-        "prepare-data", "--source", "rows.csv", "--label", label, "--store", "data", "--output", "d"
-    )
+    """Real reviews, two ranks: one of them killed, then SIGTERM, then to the end; against the uninterrupted run."""
+    reviews = pq.read_table(shared_data / "review_domains" / "review_domains.parquet")
+    pq.write_table(reviews.slice(0, 400), tmp_path / "rows.parquet")
+    flags = ["--source", "rows.parquet", "--label", "label", "--store", "data", "--output", "d"]
+    prepared = carryover_cli("prepare-data", *flags)
     assert prepared.rc == 0, prepared.stderr
     uri = json.loads((tmp_path / "d" / "result.json").read_text())["uri"]
     recipe = {**SMALL, "model.hf_text.checkpoint_name": tiny_bert, "model.hf_text.max_text_len": 32,
               "optimization.max_epochs": 3}  # fmt: skip
     settings = [word for name, value in recipe.items() for word in ("--set", f"{name}={value}")]
 
-    def flags(store: str) -> list[object]:
-        return [
-            "train-ddp",
-            "--dataset",
-            uri,
-            "--store",
-            store,
-            "--nproc-per-node",
-            2,
-            "--output",
-            f"{store}-out",
-            *settings,
-        ]
+    def training(store: str) -> list[object]:
+        where = ["--dataset", uri, "--store", store, "--output", f"{store}-out"]
+        return ["train-ddp", *where, "--nproc-per-node", 2, *settings]
 
-    assert carryover_cli(*flags("straight")).rc == 0
-    tree = processes.start(carryover_cli.command(*flags("broken")), said=tmp_path / "said.txt", cwd=tmp_path)
+    assert carryover_cli(*training("straight")).rc == 0
     store = open_store(str(tmp_path / "broken"))
-    try:
-        assert tree.wait_until(lambda: any(store.exists(f"runs/{key}/{LAST}") for key in store.folders("runs")))
-        tree.process.send_signal(signal.SIGTERM)
-        assert tree.process.wait(timeout=60) == 75, tree.text()
-    finally:
-        tree.kill()
-    ended = carryover_cli(*flags("broken"))
+
+    def ended_at_commit(number: int, end: Callable[[processes.Tree], None]) -> str:
+        """Starts, ends it when the log has a commit at or past `number`; returns what it said."""
+        tree = processes.start(carryover_cli.command(*training("broken")), said=tmp_path / "said.txt", cwd=tmp_path)
+        try:
+            assert tree.wait_until(lambda: _newest_commit(store) >= number)
+            end(tree)
+            assert tree.process.wait(timeout=60) == 75, tree.text()
+            assert tree.living() == []
+        finally:
+            tree.kill()
+        return tree.text()
+
+    assert "error: run " in ended_at_commit(1, lambda tree: tree.kill_one(_rank_pid(tree, 1)))
+    reached = _newest_commit(store)
+    assert "all is saved at step" in ended_at_commit(reached + 2, lambda tree: tree.process.send_signal(signal.SIGTERM))
+    ended = carryover_cli(*training("broken"))
     assert ended.rc == 0, ended.stderr
     one, other = (json.loads((tmp_path / f"{name}-out" / "result.json").read_text()) for name in ("straight", "broken"))
-    assert other["attempts"] == 2
+    assert other["attempts"] == 3
     assert one["digest"] == other["digest"]
     assert one["metrics"] == other["metrics"]
+
+
+def _newest_commit(store: Store) -> int:
+    """The number of the store's only run's newest commit record, -1 where there is none."""
+    keys = store.folders("runs")
+    commits = RunHome.open(store, keys[0]).commits() if keys else []
+    return commits[-1].number if commits else -1
+
+
+def _rank_pid(tree: processes.Tree, rank: int) -> int:
+    """The pid of a rank, by its command and its environment."""
+    for pid in tree.living():
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if b"carryover.train.rank" in command and f"RANK={rank}".encode() in variables:
+            return pid
+    raise AssertionError(f"no rank {rank} among {tree.living()}")

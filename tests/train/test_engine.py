@@ -26,10 +26,10 @@ from tests.train.engines import (
 PRECISIONS = ("32", "64", "bf16-mixed", "16-mixed")
 
 
-def close(one: dict, other: dict, **tolerance: float) -> None:
+def close(one: dict, other: dict, *, rtol: float = 1e-4, atol: float = 1e-6) -> None:
     assert one.keys() == other.keys()
     for name in one:
-        torch.testing.assert_close(one[name], other[name], msg=name, **(tolerance or {"rtol": 1e-4, "atol": 1e-6}))
+        torch.testing.assert_close(one[name], other[name], rtol=rtol, atol=atol, msg=name)
 
 
 @pytest.mark.parametrize("micro", [1, 3, 5, 16, 17])

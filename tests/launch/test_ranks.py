@@ -81,8 +81,14 @@ def test_an_error_of_one_rank_counts_and_not_that_the_others_lost_it(tmp_path: P
 @pytest.mark.parametrize(
     ("do", "want"),
     [
-        pytest.param({"0": "exit:2:the GPU is missing", "1": "wait"}, (2, "the GPU is missing"), id="wrong input"),
-        pytest.param({"0": "wait", "1": "exit:76:claimed"}, (76, "claimed"), marks=pytest.mark.slow, id="superseded"),
+        pytest.param(
+            {"0": "exit:75:another rank was lost", "1": "exit:2:the GPU is missing"},
+            (2, "the GPU is missing"),
+            id="wrong input",
+        ),
+        pytest.param(
+            {"0": "exit:2:whatever", "1": "exit:76:claimed"}, (76, "claimed"), marks=pytest.mark.slow, id="superseded"
+        ),
     ],
 )
 def test_codes_of_ours_pass_through(tmp_path: Path, do: dict[str, str], want: tuple[int, str]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from carryover import __version__
+from carryover.ground import failures
 from carryover.ground.config import nearest
-from carryover.ground.errors import CarryoverError
 
 COMMANDS = {
     "checkpoint": "carryover.cli.checkpoint:command",
@@ -62,9 +62,6 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         # Errors of ours are shown here, one line each; click shows its own (wrong flags) and exits with 2 as well.
         command.main(args=arguments, prog_name="carryover", standalone_mode=False)
-    except CarryoverError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(128 + signal.SIGINT)
@@ -75,6 +72,12 @@ def main(arguments: list[str] | None = None) -> Any:
         # The reader of our output (head, less) has gone; Python must not try to flush to it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        ours = failures.named(error)
+        if ours is None:
+            raise
+        click.echo(f"error: {ours}", err=True)
+        sys.exit(ours.exit_code)
 
 
 if __name__ == "__main__":

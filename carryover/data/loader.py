@@ -163,6 +163,11 @@ def steps(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
             step = []
 
 
+def is_lost_worker(error: BaseException) -> bool:
+    """Tell whether an error means that a process that prepares batches was killed."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error) and "killed by signal" in str(error)
+
+
 def _as_is(batch: Batch) -> Batch:
     return batch
 

@@ -89,7 +89,7 @@ def run_ranks(module: str, spec: Mapping[str, Any], *, ranks: int, scratch: Path
         start_new_session=True,
     )
     asked: list[float] = []
-    with _on_stop_signal(lambda: asked.append(time.monotonic())):
+    with on_stop_signal(lambda: asked.append(time.monotonic())):
         try:
             _watch(agent, scratch, asked, grace_seconds)
         finally:
@@ -202,7 +202,7 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
 
 
 @contextmanager
-def _on_stop_signal(act: Callable[[], None]) -> Iterator[None]:
+def on_stop_signal(act: Callable[[], None]) -> Iterator[None]:
     """Call `act` on SIGTERM or SIGINT while the block runs; outside the main thread signals stay as they are."""
     try:
         old = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGTERM, signal.SIGINT)}

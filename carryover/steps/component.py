@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from carryover.ground import failures
 from carryover.ground.console import say
-from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.errors import WrongInput
 
 # The engine keeps a curve in its metadata database, and draws it a few hundred pixels wide.
 MOST_POINTS = 200
@@ -21,9 +22,12 @@ def exit_codes() -> Iterator[None]:
     """Turn an error of ours into one line and the exit code that a workflow engine acts on."""
     try:
         yield
-    except CarryoverError as error:
-        say(f"error: {error}")
-        sys.exit(error.exit_code)
+    except Exception as error:
+        ours = failures.named(error)
+        if ours is None:
+            raise
+        say(f"error: {ours}")
+        sys.exit(ours.exit_code)
 
 
 def one_of(name: str, path: str, uri: str) -> str:

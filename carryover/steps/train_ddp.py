@@ -106,14 +106,16 @@ def train_ddp(
     check(time_limit is None or time_limit > 0, "--time-limit", time_limit, "above 0 seconds")
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
     check(resume in RESUME, "--resume", resume, f"one of {', '.join(RESUME)}")
-    plan = _plan(dataset, store, recipe, overrides, run_key, time_limit)
-    finish = _finished(plan)
-    if finish:
-        say(f"run {plan.run_key} is finished ({finish.body['reason']}): its Model is given again")
-    else:
-        finish = _train(plan, owner, takeover, resume, nproc_per_node, grace_seconds)
-    card = _deliver(plan, finish, output)
-    return write_result(_result(plan, finish, card, time.monotonic() - started), output, outputs_dir)
+    # While there are ranks, launch.ranks hears the signal instead and lets them save.
+    with ranks.on_stop_signal(_stop):
+        plan = _plan(dataset, store, recipe, overrides, run_key, time_limit)
+        finish = _finished(plan) or _train(plan, owner, takeover, resume, nproc_per_node, grace_seconds)
+        card = _deliver(plan, finish, output)
+        return write_result(_result(plan, finish, card, time.monotonic() - started), output, outputs_dir)
+
+
+def _stop() -> None:
+    raise RunAgain("stopped while no rank was training; the same command goes on")
 
 
 def _plan(
@@ -190,7 +192,14 @@ def _settings(home: RunHome) -> dict[str, Any]:
 def _finished(plan: Plan) -> Record | None:
     """Return the finish record when there is nothing left to do."""
     finish = plan.home.finish_record()
-    return finish if finish and is_finished(finish.body, plan.limits) else None
+    if not finish or not is_finished(finish.body, plan.limits):
+        return None
+    say(f"run {plan.run_key} is finished ({finish.body['reason']}): its Model is given again")
+    known = recipes.keys_of(plan.recipe)
+    idle = [name for name in plan.changes if known[name].identity]
+    if idle:
+        warn(f"{', '.join(idle)}: no effect on a finished run; raise optimization.max_epochs to go on")
+    return finish
 
 
 def _train(plan: Plan, owner: str, takeover: bool, resume: str, nproc_per_node: int, grace_seconds: float) -> Record:

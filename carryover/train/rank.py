@@ -11,7 +11,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from carryover.ground.errors import CarryoverError, RunAgain
+from carryover.ground import failures
+from carryover.ground.errors import RunAgain
 from carryover.launch import ranks
 from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
 from carryover.train.stop import Stop
@@ -40,13 +41,16 @@ def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str]:
         from carryover.train.run import attempt
 
         attempt(spec, stop)
-    except CarryoverError as error:
-        return error.exit_code, str(error)
     except Exception as error:
+        from carryover.data.loader import is_lost_worker
         from carryover.ground import dist
 
+        if ours := failures.named(error):
+            return ours.exit_code, str(ours)
         if dist.is_lost_peer(error):
             return RunAgain.exit_code, "another rank was lost"
+        if is_lost_worker(error):
+            return RunAgain.exit_code, "a process that prepares batches was lost (killed from outside, or for memory)"
         traceback.print_exc()
         return 1, f"{type(error).__name__}: {error}".splitlines()[0]
     return 0, ""

@@ -1,0 +1,42 @@
+"""Owns which errors have a name of ours: our own, and what a failing store means for a step."""
+
+import errno
+
+from carryover.ground.errors import CarryoverError, RunAgain, WrongInput
+
+_CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "adlfs", "azure")
+_NOT_OURS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403")
+_NOBODY = ("NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "UnauthorizedSSOTokenError")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+
+
+def named(error: BaseException) -> CarryoverError | None:
+    """Return the error of ours that an error is or stands for, None for one that nobody has a name for."""
+    return error if isinstance(error, CarryoverError) else of_store(error)
+
+
+def of_store(error: BaseException) -> CarryoverError | None:
+    """Return the error of ours that a store's own error stands for, None when it is not a store's.
+
+    Credentials and permissions are wrong input: running it again cannot help. A store that does not answer, that
+    answers with an error of its own, or that is full may be well again at the next attempt.
+    """
+    cause = error
+    while cause.__cause__ is not None and not _is_client(cause):
+        # File systems wrap what their client said, sometimes without its words.
+        cause = cause.__cause__
+    if not (_is_client(cause) or isinstance(error, (ConnectionError, TimeoutError)) or _is_disk(error)):
+        return None
+    code = str(getattr(cause, "response", {}).get("Error", {}).get("Code", ""))
+    text = f"the store failed: {type(cause).__name__}: {' '.join(str(cause).split()) or code}"
+    if type(cause).__name__ in _NOBODY or code in _NOT_OURS:
+        return WrongInput(f"{text}; check the credentials and what they may do")
+    return RunAgain(f"{text}; the same command goes on from the newest commit")
+
+
+def _is_client(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _CLIENTS
+
+
+def _is_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _DISK

@@ -41,7 +41,6 @@ def test_other_errors_have_none(error: Exception) -> None:
 
 
 def test_ours_stay_what_they_are_also_when_a_client_was_the_reason() -> None:
-    try:
-        raise WrongInput("store: can't be written") from EndpointConnectionError(endpoint_url="x")
-    except WrongInput as error:
-        assert failures.named(error) is error
+    ours = WrongInput("store: can't be written")
+    ours.__cause__ = EndpointConnectionError(endpoint_url="x")
+    assert failures.named(ours) is ours

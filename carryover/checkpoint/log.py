@@ -225,7 +225,7 @@ class Log:
         return Newest()
 
     def append(self, head: Head, *, kind: Kind, attempt: int, body: Mapping[str, Any]) -> Record:
-        """Write the next record after `head`.
+        """Write the next record after `head`; returns the one of an earlier try where that turns out to have arrived.
 
         Raises:
             Superseded: when that number belongs to somebody else.
@@ -240,10 +240,21 @@ class Log:
             # The store may have applied it and lost only the answer. (Object stores raise their own kinds.)
             if not self.home.exists(name):
                 raise
-        # Our own nonce there means that an earlier try of ours arrived, whatever the store answered.
+        # Our own nonce there means that this try arrived, whatever the store answered. A record of our attempt behind
+        # our own head is an earlier try of the same, whose answer was lost: an attempt has one writer.
         if self._bytes(record.number) == record.data:
             return record
+        if earlier := self._earlier_try(record):
+            return earlier
         raise Superseded(f"{self.home.at(name)}: {self._winner(record.number)}; this attempt ({attempt}) must stop")
+
+    def _earlier_try(self, record: Record) -> Record | None:
+        try:
+            there = self.read(record.number)
+        except Damaged:
+            return None
+        same = (there.attempt, there.kind, there.previous) == (record.attempt, record.kind, record.previous)
+        return there if same and there.kind != "claim" else None
 
     def _winner(self, number: int) -> str:
         try:

@@ -36,11 +36,13 @@ class Validator(Protocol):
 
 
 class Saver(Protocol):
-    """Decides when to save, and saves. `due` is asked on rank 0 only; `commit` is collective."""
+    """Decides when to save, and saves behind the loop. `due` is asked on rank 0 only; `commit` is collective."""
 
     def due(self, state: RunState) -> bool: ...
     def seen(self, state: RunState, batches: list[Batch]) -> None: ...
     def commit(self, state: RunState, engine: Engine) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Reporter(Protocol):
@@ -91,10 +93,9 @@ def train(run: Training) -> str:
         better = _look(run, votes)
         if better or votes.save or votes.preempted or state.done:
             run.saver.commit(state, run.engine)
-        if state.done:
-            return state.done
-        if votes.preempted:
-            return PREEMPTED
+        if state.done or votes.preempted:
+            run.saver.flush()
+            return state.done or PREEMPTED
     raise AssertionError("the stream of steps has no end of its own")
 
 

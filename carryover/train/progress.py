@@ -27,8 +27,9 @@ class Silent:
     def check(self, state: RunState) -> None:
         """Say nothing."""
 
-    def save(self) -> None:
-        """Write nothing."""
+    def content(self) -> dict[str, bytes]:
+        """Return nothing to write."""
+        return {}
 
 
 class Progress:
@@ -53,7 +54,6 @@ class Progress:
         progress: Path,
         first_step: Path | None = None,
     ) -> None:
-        self._home = home
         self._limits = limits
         self._total = total
         self._every = every
@@ -92,9 +92,9 @@ class Progress:
         best = "best yet" if state.best_step == state.step else f"best {_shown(state.best_score)} at {state.best_step}"
         say(f"validation at step {state.step}: {self._metric} {shown} ({best})")
 
-    def save(self) -> None:
-        """Write metrics.jsonl."""
-        self._home.write(METRICS, "".join(json.dumps(line) + "\n" for line in self._lines).encode())
+    def content(self) -> dict[str, bytes]:
+        """Return metrics.jsonl as it is now: name -> content."""
+        return {METRICS: "".join(json.dumps(line) + "\n" for line in self._lines).encode()}
 
     def _add(self, state: RunState, **values: Any) -> None:
         finite = {

@@ -9,7 +9,6 @@ Every start is this; a first start only finds no commit.
 """
 
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import torch
 
 from carryover.checkpoint.home import Loaded, RunHome
-from carryover.checkpoint.policy import Due
 from carryover.checkpoint.snapshot import restore
 from carryover.checkpoint.writer import Writer
 from carryover.data import loader
@@ -36,7 +34,8 @@ from carryover.train.loop import PREEMPTED, Training, train
 from carryover.train.optim import PREFIX as OPTIMIZER
 from carryover.train.progress import Progress, Silent
 from carryover.train.recipe import Recipe
-from carryover.train.saver import CommitSaver, SampleRecord
+from carryover.train.samples import SampleRecord
+from carryover.train.saver import CommitSaver
 from carryover.train.schedule import Curve, first_curve, next_curve
 from carryover.train.sections import Env
 from carryover.train.setup import Parts, build_parts, choose_device, choose_precision, load_agreed, make_deterministic
@@ -86,7 +85,10 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     # The tensors of the checkpoint are no longer needed in memory.
     del loaded
     run = _training(spec, recipe, home, writer, parts, state, engine, stop)
-    reason = train(run)
+    try:
+        reason = train(run)
+    finally:
+        run.saver.close()
     if reason == PREEMPTED:
         # Together: while rank 0 still saves, a rank that has ended would look like a lost one.
         dist.barrier()
@@ -138,10 +140,11 @@ def _training(
     attempt = spec.handoff["attempt"]
     reporter = _reporter(spec, recipe, home, state, limits, metric, attempt)
     record = recipe.data.record_samples
-    samples = SampleRecord(home.store, attempt=attempt, step=state.step, device=engine.device) if record else None
+    samples = SampleRecord(attempt=attempt, step=state.step, device=engine.device) if record else None
     saver = CommitSaver(
         writer,
-        due=Due(recipe.checkpoint, step=state.step, now=time.monotonic()),
+        config=recipe.checkpoint,
+        step=state.step,
         keep=recipe.checkpoint.keep(greater_is_better=metric.greater_is_better),
         files=parts.files,
         reporter=reporter,

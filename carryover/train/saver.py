@@ -1,29 +1,36 @@
-"""Owns what a commit of a training is made of, and when there is one.
+"""Owns what a commit of a training is made of, and that the loop waits only for a copy of it.
 
-samples/<step>-<attempt>-0.json      with `data.record_samples`: the rows of every step since the commit before,
-                                     {"from_step", "to_step", "epoch_rows": [[step, epoch, [row, ...]], ...]};
-                                     written before the commit's record, so committed steps always have theirs
+    loop                           copy the state into buffers of our own ---+
+    the thread behind it           packs, table, record, last.ckpt <---------+   at most one save on its way
+
+A save that fails is tried again while training goes on; nothing of it is visible until its record is. The attempt ends
+when nothing could be saved for `checkpoint.give_up_seconds`.
 """
 
-import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 
-from carryover.checkpoint.policy import Due
+from carryover.checkpoint.log import Record
+from carryover.checkpoint.policy import CheckpointConfig, Due
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.snapshot import snapshot
 from carryover.checkpoint.writer import Writer
 from carryover.data.loader import Batch
-from carryover.ground import dist
-from carryover.ground.console import say
-from carryover.ground.storage import Store
+from carryover.ground import failures
+from carryover.ground.console import say, warn
+from carryover.ground.errors import RunAgain, Superseded
+from carryover.ground.storage import first_line
 from carryover.train.engine import Engine
 from carryover.train.progress import Progress, Silent
+from carryover.train.samples import SampleRecord
 from carryover.train.state import RunState
 
-SAMPLES = "samples"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
 class CommitSaver:
@@ -39,22 +46,29 @@ class CommitSaver:
         self,
         writer: Writer | None,
         *,
-        due: Due,
+        config: CheckpointConfig,
         keep: Keep,
         files: Mapping[str, bytes],
         reporter: Progress | Silent,
-        samples: "SampleRecord | None",
+        samples: SampleRecord | None,
+        step: int,
     ) -> None:
         self._writer = writer
-        self._due = due
+        self._due = Due(config, step=step, now=time.monotonic())
         self._keep = keep
         self._files = files
         self._reporter = reporter
         self._samples = samples
+        self._buffers = Buffers()
+        self._behind = Behind(give_up_seconds=config.give_up_seconds)
 
     def due(self, state: RunState) -> bool:
-        """Tell whether it is time to save."""
-        return self._due.due(step=state.step, now=time.monotonic())
+        """Tell whether it is time to save; never while a save is on its way.
+
+        Raises:
+            Superseded, RunAgain: when the save on its way ended this attempt.
+        """
+        return self._behind.idle() and self._due.due(step=state.step, now=time.monotonic())
 
     def seen(self, state: RunState, batches: list[Batch]) -> None:
         """Take in the micro-batches of the step that led to this state."""
@@ -62,57 +76,119 @@ class CommitSaver:
             self._samples.add(state.step, batches)
 
     def commit(self, state: RunState, engine: Engine) -> None:
-        """Save everything. Collective where samples are recorded."""
-        if self._samples:
-            self._samples.save(state.step)
+        """Copy everything and let it be saved; waits for a save on its way. Collective where samples are recorded.
+
+        Raises:
+            Superseded, RunAgain: when a save ended this attempt.
+        """
+        seen = self._samples.gather(state.step) if self._samples else None
         if not self._writer:
             return
-        started = time.monotonic()
-        self._reporter.save()
+        writer, started = self._writer, time.monotonic()
+        self._behind.wait()
         state.scaler = engine.scaler_state()
-        record = self._writer.commit(
-            step=state.step,
-            epoch=state.epoch,
-            tensors=snapshot(engine.tensors()),
-            files=self._files,
-            state=state.as_json(),
-            score=state.score if state.checked_step == state.step else None,
-            keep=self._keep,
-        )
-        now = time.monotonic()
-        self._due.saved(step=state.step, now=now, seconds=now - started)
-        say(f"committed step {state.step} (record {record.number})")
+        tensors = snapshot(self._buffers.copy(engine.tensors()))
+        values, score = state.as_json(), state.score if state.checked_step == state.step else None
+        curve = self._reporter.content()
+        self._due.taken(step=state.step, now=time.monotonic(), blocked=time.monotonic() - started)
+
+        def save() -> Record:
+            # What readers take a commit to have is there before its record.
+            for name, data in (*curve.items(), *(seen or {}).items()):
+                writer.home.store.write(name, data)
+            return writer.commit(
+                step=values["step"],
+                epoch=values["epoch"],
+                tensors=tensors,
+                files=self._files,
+                state=values,
+                score=score,
+                keep=self._keep,
+            )
+
+        self._behind.start(save, self._written)
+
+    def flush(self) -> None:
+        """Wait until all is saved; raises as `commit`."""
+        self._behind.wait()
+
+    def close(self) -> None:
+        """Leave nothing running: a save on its way ends as it will, one that failed is not tried again."""
+        self._behind.close()
+
+    def _written(self, record: Record, seconds: float) -> None:
+        self._due.written(seconds=seconds)
+        say(f"committed step {record.step} (record {record.number})")
 
 
-class SampleRecord:
-    """Keeps which rows were seen since the last commit, on every rank."""
+class Buffers:
+    """Memory of our own that the state is copied into: made at the first save, so that later ones only copy."""
 
-    def __init__(self, home: Store, *, attempt: int, step: int, device: torch.device) -> None:
-        self._home = home
-        self._attempt = attempt
-        self._from = step
-        self._device = device
-        self._seen: list[tuple[int, int, int]] = []
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
 
-    def add(self, step: int, batches: list[Batch]) -> None:
-        """Take in the rows of a step that counted."""
-        self._seen += [
-            (step, batch.micro.epoch, int(row)) for batch in batches if batch.micro.counts for row in batch.rows
-        ]
+    def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies on the CPU; the ones returned before are overwritten."""
+        copies: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            held = self._held.get(name)
+            if held is None or held.shape != tensor.shape or held.dtype != tensor.dtype:
+                held = torch.empty(tensor.shape, dtype=tensor.dtype)
+            copies[name] = held.copy_(tensor.detach())
+        self._held = copies
+        return copies
 
-    def save(self, step: int) -> None:
-        """Write what all ranks saw. Collective."""
-        mine = torch.tensor(self._seen, dtype=torch.long, device=self._device).reshape(-1, 3)
-        seen = torch.cat(dist.gather_rows(mine)).tolist()
-        if dist.rank() == 0:
-            rows: dict[tuple[int, int], list[int]] = {}
-            for at, epoch, row in seen:
-                rows.setdefault((at, epoch), []).append(row)
-            content = {
-                "from_step": self._from,
-                "to_step": step,
-                "epoch_rows": [[at, epoch, found] for (at, epoch), found in sorted(rows.items())],
-            }
-            name = f"{SAMPLES}/{step:010d}-{self._attempt:010d}-0.json"
-            self._home.write(name, json.dumps(content).encode())
-        self._from, self._seen = step, []
+
+class Behind:
+    """One thread that runs one save at a time, trying again when it fails."""
+
+    def __init__(self, *, give_up_seconds: float) -> None:
+        self._give_up = give_up_seconds
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self._save: Future[None] | None = None
+        self._closing = threading.Event()
+
+    def idle(self) -> bool:
+        """Tell whether no save is on its way; raises what ended one."""
+        if self._save is None:
+            return True
+        if not self._save.done():
+            return False
+        self.wait()
+        return True
+
+    def wait(self) -> None:
+        """Wait for the save on its way; raises what ended it."""
+        save, self._save = self._save, None
+        if save is not None:
+            save.result()
+
+    def start(self, save: Callable[[], Record], written: Callable[[Record, float], None]) -> None:
+        """Run `save` behind the caller, then `written` with its record and the seconds it took."""
+        assert self._save is None, "one save at a time"
+        self._save = self._pool.submit(self._run, save, written)
+
+    def close(self) -> None:
+        """End the thread, after the try that it is at."""
+        self._closing.set()
+        self._pool.shutdown(wait=True)
+
+    def _run(self, save: Callable[[], Record], written: Callable[[Record, float], None]) -> None:
+        started, pause = time.monotonic(), _FIRST_PAUSE
+        while True:
+            try:
+                record = save()
+            except Superseded:
+                raise
+            except Exception as error:
+                ours = failures.of_store(error)
+                if ours is None:
+                    raise
+                spent = time.monotonic() - started
+                if spent + pause > self._give_up or self._closing.is_set():
+                    raise RunAgain(f"nothing could be saved for {spent:.0f} s: {ours}") from error
+                warn(f"a save failed and is tried again in {pause:g} s, training goes on: {first_line(error)}")
+                self._closing.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return written(record, time.monotonic() - started)

@@ -23,7 +23,7 @@ from carryover.cli.options import ManyValues, output_options, recipe_options, st
 @click.option(
     "--nproc-per-node", type=int, default=1, show_default=True, metavar="N", help="Ranks: processes to start."
 )
-@click.option("--time-limit", type=float, default=None, metavar="SECONDS", help="Training time over all attempts.")
+@click.option("--time-limit", type=float, default=None, metavar="SECONDS", help="Training time; see resume.time_limit.")
 @click.option(
     "--grace-seconds",
     type=float,

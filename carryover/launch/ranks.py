@@ -107,6 +107,9 @@ def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], gr
         if asked:
             # One rank may be done long before the one that saves: only the grace counts.
             _pass_on(agent, scratch, passed_on)
+            if len(asked) > 1:
+                say("asked to stop again: ending at once; the newest commit stands")
+                return
             if now - asked[0] > grace_seconds:
                 say(f"not saved within {grace_seconds:g} s of SIGTERM; the newest commit stands")
                 return

@@ -94,7 +94,7 @@ def train_ddp(
         run_key: go on with this run; keys not given come from it. "": the run that dataset and recipe name.
         owner: who we are (a workflow's id), so that a retry supersedes its older attempt at once. "": this process.
         resume: "auto", "never" (refuse to go on with a run that has commits) or "must" (refuse to start from zero).
-        time_limit: seconds of training over all attempts of the run.
+        time_limit: seconds of training, over all attempts of the run or of each (resume.time_limit).
         grace_seconds: how long ranks may take to save after SIGTERM.
 
     Raises:
@@ -145,6 +145,7 @@ def _plan(
     limits = limits_of(
         made.optimization,
         made.env,
+        made.resume,
         rows=card.splits["train"].rows,
         validates=card.splits["validation"].rows > 0,
         time_limit=time_limit,

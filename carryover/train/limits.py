@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from carryover.train.sections import Env, Optimization
+from carryover.train.sections import Env, Optimization, Resume
 from carryover.train.state import RunState
 
 
@@ -16,7 +16,9 @@ class Limits:
     Attributes:
         rows: samples in the training split.
         check_every: steps between validations as a whole number, or a fraction of an epoch; 0 when nothing to check.
-        seconds: training time over all attempts, infinite when not limited.
+        seconds: training time, infinite when not limited.
+        per_attempt: whether `seconds` is for each attempt by itself, or for all of them together.
+        spent: with `per_attempt`, the training time of the attempts before.
     """
 
     rows: int
@@ -26,6 +28,13 @@ class Limits:
     patience: int
     check_every: float | int
     seconds: float
+    per_attempt: bool = False
+    spent: float = 0.0
+
+    @property
+    def deadline(self) -> float:
+        """Return the training time over all attempts at which this attempt ends."""
+        return self.seconds + (self.spent if self.per_attempt else 0.0)
 
     def reached(self, state: RunState) -> str:
         """Return why training is over by the counters, "" while it is not."""
@@ -62,6 +71,7 @@ class Limits:
             "max_steps": self.max_steps,
             "patience": self.patience,
             "time_limit": seconds,
+            "per_attempt": self.per_attempt,
         }
 
     def renew(self, state: RunState) -> None:
@@ -70,12 +80,25 @@ class Limits:
             state.bad_checks = 0
         state.limits = self.asked()
         stopped_early = state.bad_checks >= self.patience and bool(self.check_every)
-        out_of_time = "time_limit" if state.seconds >= self.seconds else ""
+        out_of_time = "time_limit" if state.seconds >= self.deadline else ""
         state.done = self.reached(state) or ("early_stopping" if stopped_early else out_of_time)
 
 
-def limits_of(optimization: Optimization, env: Env, *, rows: int, validates: bool, time_limit: float | None) -> Limits:
-    """Return the limits that a recipe and a time limit set for a training split of `rows` samples."""
+def limits_of(
+    optimization: Optimization,
+    env: Env,
+    resume: Resume,
+    *,
+    rows: int,
+    validates: bool,
+    time_limit: float | None,
+    spent: float = 0.0,
+) -> Limits:
+    """Return the limits that a recipe and a time limit set for a training split of `rows` samples.
+
+    Args:
+        spent: training time of the attempts before this one, in seconds.
+    """
     return Limits(
         rows=rows,
         batch_size=env.batch_size,
@@ -84,12 +107,17 @@ def limits_of(optimization: Optimization, env: Env, *, rows: int, validates: boo
         patience=optimization.patience,
         check_every=optimization.val_check_interval if validates else 0,
         seconds=math.inf if time_limit is None else time_limit,
+        per_attempt=resume.time_limit == "attempt",
+        spent=spent,
     )
 
 
 def is_finished(finish: Mapping[str, Any], limits: Limits) -> bool:
     """Tell whether a run with this finish record has nothing left to do under the limits now asked for."""
     old, new, reason = finish["limits"], limits.asked(), finish["reason"]
+    if reason == "time_limit" and (new["per_attempt"] or old["per_attempt"]):
+        # Each attempt has time of its own; one that has none left ends at once.
+        return False
     if reason == "time_limit":
         return new["time_limit"] is not None and new["time_limit"] <= old["time_limit"]
     if reason == "max_epochs":

@@ -103,7 +103,7 @@ def _agree(run: Training, result: StepResult, size: int) -> Votes:
     """Sum the loss and the ranks' wishes in the one reduction that every step makes anyway."""
     first = dist.rank() == 0
     save = first and run.saver.due(run.state)
-    time_up = first and run.state.seconds >= run.limits.seconds
+    time_up = first and run.state.seconds >= run.limits.deadline
     wishes = torch.tensor([run.stop.wanted, save, time_up], dtype=torch.float64, device=result.loss.device)
     loss, preempted, save, time_up = dist.sum_over_ranks(torch.cat([result.loss.reshape(1), wishes])).tolist()
     return Votes(loss / size, preempted > 0, save > 0, time_up > 0)

@@ -133,7 +133,15 @@ def _training(
     splits = {name: Rows.open(Path(path)) for name, path in spec.rows.items()}
     rows, env = len(splits["train"]), recipe.env
     validates = len(splits["validation"]) > 0
-    limits = limits_of(recipe.optimization, env, rows=rows, validates=validates, time_limit=spec.time_limit)
+    limits = limits_of(
+        recipe.optimization,
+        env,
+        recipe.resume,
+        rows=rows,
+        validates=validates,
+        time_limit=spec.time_limit,
+        spent=state.seconds,
+    )
     limits.renew(state)
     curve = _curve(recipe, state, limits)
     metric = find_metric(recipe.optimization.val_metric, parts.task.problem_type)

@@ -9,6 +9,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine_decay", "linear_decay", "polynomial_decay", "constant"]
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "64"]
 OnChange = Literal["auto", "stretch", "constant", "rewarm"]
+TimeLimit = Literal["total", "attempt"]
 Accelerator = Literal["auto", "cpu", "gpu"]
 
 
@@ -149,5 +150,14 @@ class Resume:
         mutable=True,
     )
 
+    time_limit: str = key(
+        "total",
+        help="What --time-limit counts: training time over all attempts of the run, or that of each attempt.",
+        allowed=words(TimeLimit),
+        identity=False,
+        mutable=True,
+    )
+
     def __post_init__(self) -> None:
         check_word("schedule", self.schedule, OnChange)
+        check_word("time_limit", self.time_limit, TimeLimit)

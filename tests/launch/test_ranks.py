@@ -161,6 +161,18 @@ def test_ranks_that_do_not_listen_are_ended_after_the_grace(tmp_path: Path, star
     assert gone(tree, 1)
 
 
+def test_a_second_sigterm_ends_at_once(tmp_path: Path, start: Start) -> None:
+    tree = start({"*": "deaf"}, grace=300)
+    assert tree.wait_until(begun(tmp_path))
+    tree.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert tree.process.poll() is None
+    tree.process.send_signal(signal.SIGTERM)
+    assert ended(tree)["exit_code"] == 75
+    assert "asked to stop again" in tree.text()
+    assert gone(tree, 1)
+
+
 @pytest.mark.parametrize("when", ["ranks have begun", pytest.param("ranks have not begun", marks=pytest.mark.slow)])
 def test_a_killed_step_leaves_no_orphan(tmp_path: Path, start: Start, when: str) -> None:
     late = 0 if when == "ranks have begun" else 30

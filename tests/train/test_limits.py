@@ -74,12 +74,13 @@ def test_why_it_is_over() -> None:
     assert limits(max_steps=16).reached(RunState(step=14, epoch=2)) == ""
 
 
-ASKED = {"max_epochs": 3, "max_steps": 12, "patience": 2, "time_limit": 60.0}
+ASKED = {"max_epochs": 3, "max_steps": 12, "patience": 2, "time_limit": 60.0, "per_attempt": False}
 
 
 @pytest.mark.parametrize(
     ("reason", "change", "finished"),
     [
+        ("time_limit", {"per_attempt": True}, False),
         ("max_epochs", {}, True),
         ("max_epochs", {"max_epochs": 4}, False),
         ("max_epochs", {"max_epochs": 2}, True),
@@ -112,6 +113,7 @@ def test_a_finished_run_under_new_limits(reason: str, change: dict, finished: bo
         max_steps=asked["max_steps"],
         patience=asked["patience"],
         seconds=math.inf if asked["time_limit"] is None else asked["time_limit"],
+        per_attempt=asked["per_attempt"],
     )
     assert new.asked() == asked
     assert is_finished({"reason": reason, "limits": ASKED}, new) is finished
@@ -141,6 +143,14 @@ def test_time_used_counts_over_attempts() -> None:
     assert state.done == "time_limit"
     limits(seconds=61.0).renew(state)
     assert state.done == ""
+
+
+def test_time_of_each_attempt_by_itself() -> None:
+    state = RunState(step=5, epoch=1, seconds=60.0)
+    each = limits(seconds=60.0, per_attempt=True, spent=60.0)
+    each.renew(state)
+    assert state.done == "" and each.deadline == 120.0
+    assert state.limits["per_attempt"] is True
 
 
 def test_scores_and_patience() -> None:

@@ -21,7 +21,7 @@ from carryover.checkpoint.layout import record_name
 from carryover.checkpoint.log import Head, Record
 from carryover.checkpoint.writer import Writer
 from carryover.ground.console import say
-from carryover.ground.errors import Superseded
+from carryover.ground.errors import CarryoverError, Superseded
 
 POLL = 1.0
 
@@ -89,7 +89,12 @@ def claim(
 
 
 def _append(home: RunHome, bid: Bid, head: Head, last: Record | None) -> Writer:
-    resumed_from = home.newest_whole(head)
+    try:
+        resumed_from = home.newest_whole(head)
+    except CarryoverError:
+        if home.log.has_grown(head):
+            raise Superseded(f"{home.store.uri}: written to while we looked") from None
+        raise
     # An unreadable record may have been a claim: its attempt number stays unused.
     attempt = head.attempt + len(head.unreadable) + 1
     beat = read_beat(home.store)

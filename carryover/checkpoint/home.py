@@ -145,21 +145,32 @@ class RunHome:
     def load_newest(self, on_damage: Report = console.warn) -> Loaded | None:
         """Return the newest checkpoint that verifies, None when there has never been one.
 
+        The run may be alive: where a commit is gone because a newer one has come meanwhile, that one is read.
+
         Args:
             on_damage: told in one line about everything that does not verify.
 
         Raises:
             CarryoverError: when there are commits and none of them verifies.
         """
-        head = self.log.head()
-        for problem in head.unreadable:
+        while True:
+            head, problems = self.log.head(), []
+            loaded = self._load_newest_of(head, problems.append)
+            # Damage, or the retention of a living attempt? Only who has written a record since may have removed it.
+            if not problems or not self.log.has_grown(head):
+                break
+        for problem in (*head.unreadable, *problems):
             on_damage(f"{self.store.uri}: {problem}")
+        if loaded is None:
+            self._refuse_zero(head)
+        return loaded
+
+    def _load_newest_of(self, head: Head, on_damage: Report) -> Loaded | None:
         for record in self._candidates(head, on_damage):
             try:
                 return self.load(record, head)
             except Damaged as error:
-                on_damage(f"{self.store.uri}: commit {record.number} (step {record.step}) can't be used: {error}")
-        self._refuse_zero(head)
+                on_damage(f"commit {record.number} (step {record.step}) can't be used: {error}")
         return None
 
     def load(self, record: Record, head: Head | None = None) -> Loaded:
@@ -179,14 +190,17 @@ class RunHome:
 
     def read_files(self, record: Record) -> dict[str, bytes]:
         """Return relative name -> content of the files of a commit or finish, verified."""
-        return {name: self.objects.get(ref) for name, ref in record.files.items()}
+        return {name: self.objects.get_file(ref) for name, ref in record.files.items()}
 
-    def points(self, newest: Record) -> list[Point]:
-        """Return what retention goes on with after `newest` was loaded: the commits it kept that are still whole."""
+    def points(self, newest: Record, head: Head) -> list[Point]:
+        """Return what retention goes on with after `newest` was loaded: the commits it kept that are still whole.
+
+        Where newer commits did not verify, what they no longer kept is left out: whoever wrote them may stand still in
+        the middle of removing it, and go on with that at any time.
+        """
+        still = {record.number for record in self._candidates(head, on_damage=lambda _: None)}
         found = [Point.of(newest)]
-        for number in newest.kept:
-            if number == newest.number:
-                continue
+        for number in sorted(still.intersection(newest.kept) - {newest.number}):
             try:
                 record = self.log.read(number)
                 self.objects.check_sizes(record.objects)
@@ -217,7 +231,7 @@ class RunHome:
             try:
                 newest = self.log.read(number)
             except Damaged as error:
-                on_damage(f"{self.store.uri}: {error}")
+                on_damage(str(error))
                 number = self.log.newest_before(number).commit
         if newest is None:
             return
@@ -226,7 +240,7 @@ class RunHome:
             try:
                 yield self.log.read(number)
             except Damaged as error:
-                on_damage(f"{self.store.uri}: {error}")
+                on_damage(str(error))
 
     def _newest_readable(self, kind: Kind, head: Head | None) -> Record | None:
         number = getattr((head or self.log.head()).newest, kind)

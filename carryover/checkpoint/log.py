@@ -152,6 +152,10 @@ class Log:
                 problems.append(str(error))
         return Head(number, last, unreadable=tuple(problems))
 
+    def has_grown(self, head: Head) -> bool:
+        """Tell whether somebody has written a record since `head` was the end."""
+        return self.home.exists(record_name(head.number + 1))
+
     def numbers(self) -> list[int]:
         """Return the numbers of the records that the listing shows, ascending."""
         found = (record_number(name) for name in self.home.names(LOG))
@@ -227,6 +231,8 @@ class Log:
     def append(self, head: Head, *, kind: Kind, attempt: int, body: Mapping[str, Any]) -> Record:
         """Write the next record after `head`; returns the one of an earlier try where that turns out to have arrived.
 
+        That one may say something else (an older step): whoever asked must look before it counts this one as written.
+
         Raises:
             Superseded: when that number belongs to somebody else.
             OSError, or the store's own kind: when the store failed and the record is not there.
@@ -253,7 +259,7 @@ class Log:
             there = self.read(record.number)
         except Damaged:
             return None
-        same = (there.attempt, there.kind, there.previous) == (record.attempt, record.kind, record.previous)
+        same = (there.attempt, there.previous) == (record.attempt, record.previous)
         return there if same and there.kind != "claim" else None
 
     def _winner(self, number: int) -> str:

@@ -2,7 +2,8 @@
 
     +----------------+-------------------------------------------------------------+------------------------+
     | header length  | header: JSON, padded with blanks to a multiple of 8 bytes   | data, tensor by tensor |
-    | 8 bytes, LE    | {digest: {"dtype", "shape", "data_offsets": [start, end]}}  | largest items first    |
+    | 8 bytes, LE    | {digest: {"dtype", "shape", "data_offsets": [start, end]},  | largest items first    |
+    |                |  "__metadata__": {"format": "pt", "save": 32 hex}}          |                        |
     +----------------+-------------------------------------------------------------+------------------------+
 
 The format is https://github.com/huggingface/safetensors#format. It is written here, not by that library, because a pack
@@ -64,11 +65,16 @@ class RawTensor:
         return Hasher(head).update(self.data).hexdigest()
 
 
-def pieces(tensors: Sequence[RawTensor]) -> Iterator[bytes | bytearray | memoryview]:
-    """Yield the bytes of a pack of distinct tensors, header first, without copying any tensor."""
+def pieces(tensors: Sequence[RawTensor], *, save: str) -> Iterator[bytes | bytearray | memoryview]:
+    """Yield the bytes of a pack of distinct tensors, header first, without copying any tensor.
+
+    Args:
+        tensors: what to pack.
+        save: 32 hex digits that no other pack has (see store.py for why).
+    """
     ordered = sorted(tensors, key=lambda tensor: (-ITEM_SIZES[tensor.dtype], tensor.digest))
     # "pt" is what other safetensors readers ask for.
-    header: dict[str, object] = {_METADATA: {"format": "pt"}}
+    header: dict[str, object] = {_METADATA: {"format": "pt", "save": save}}
     end = 0
     for tensor in ordered:
         start, end = end, end + tensor.size

@@ -3,10 +3,14 @@
     objects/<blake3 of the whole file>
         pack     safetensors; its keys are digests of tensors, so equal tensors are one (see pack.py)
         table    canonical JSON, the tensors of one checkpoint by name:
-                 {"format": 1, "kind": "tensors",
+                 {"format": 1, "kind": "tensors", "save": 32 hex,
                   "packs":   [{"digest", "size"}, ...],
                   "tensors": {name: {"dtype", "shape", "digest", "pack": index into packs}}}
-        file     any bytes (preprocessors, tokenizers)
+        file     32 hex, a line feed, then any bytes (preprocessors, tokenizers)
+
+No two objects have one name, even of equal content: each carries 32 random hex digits. So an attempt that stood still
+in the middle of a removal, and goes on with it when its successor has long saved the same content again, can't hit what
+the successor refers to: a name that was ever due for removal is never written again.
 
 A save hashes every tensor, looks the digests up in the tables it is given and in what this save has written, and packs
 only the rest: one pack for each group (the first part of the name: model/..., optim/...), cut at about one GiB.
@@ -14,8 +18,10 @@ only the rest: one pack for each group (the first part of the name: model/..., o
 
 import json
 import math
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from carryover.checkpoint.layout import FORMAT, OBJECTS, Damaged, is_digest, object_name
@@ -25,6 +31,7 @@ from carryover.ground.storage import Store
 
 PACK_BYTES = 1 << 30
 _CHUNK = 8 << 20
+_FILE_HEAD = 33
 Bytes = bytes | bytearray | memoryview
 
 
@@ -87,7 +94,7 @@ class Objects:
         self.home = home
 
     def put(self, data: Bytes) -> Ref:
-        """Write one object and return its name; the same content again is the same object."""
+        """Write one object and return its name; `data` must be what nobody has written before."""
         ref = Ref(digest(data), memoryview(data).nbytes)
         self.home.write(object_name(ref.digest), data)
         return ref
@@ -105,15 +112,28 @@ class Objects:
         _check(ref, len(data), digest(data))
         return data
 
-    def put_files(self, files: Mapping[str, bytes], known: Iterable[Ref] = ()) -> dict[str, Ref]:
-        """Write the files that are not in `known` (verified or written here, and kept); return all by name."""
-        written = set(known)
+    def put_files(self, files: Mapping[str, bytes], known: Mapping[str, Ref] = MappingProxyType({})) -> dict[str, Ref]:
+        """Write files and return the object of each by name.
+
+        Args:
+            files: name -> content.
+            known: digest of a content -> its object, verified or written by this process, and still kept: not written.
+        """
+        written = dict(known)
         stored: dict[str, Ref] = {}
         for name, content in files.items():
-            ref = Ref(digest(content), len(content))
-            stored[name] = ref if ref in written else self.put(content)
-            written.add(ref)
+            key = digest(content)
+            if key not in written:
+                written[key] = self.put(f"{_save()}\n".encode() + content)
+            stored[name] = written[key]
         return stored
+
+    def get_file(self, ref: Ref) -> bytes:
+        """Return a file's content; raises as `get` does."""
+        data = self.get(ref)
+        if len(data) < _FILE_HEAD or data[_FILE_HEAD - 1 : _FILE_HEAD] != b"\n":
+            raise Damaged(f"{object_name(ref.digest)}: not a file")
+        return data[_FILE_HEAD:]
 
     def check(self, ref: Ref) -> None:
         """Hash an object in pieces, in little memory; raises as `get` does."""
@@ -144,13 +164,14 @@ class Objects:
         self.home.delete(object_name(name))
 
     def put_tensors(self, tensors: Mapping[str, RawTensor], known: Iterable[Table] = ()) -> Table:
-        """Write the tensors that no known table has, then the table of all.
+        """Write the tensors that no known table has, then the table of all; one that is known already is returned.
 
         Args:
             tensors: name -> tensor; names are paths such as "model/hf_text.weight".
             known: tables whose packs were verified or written by this process and are still kept.
         """
         places: dict[str, Ref] = {}
+        known = list(known)
         for table in known:
             places.update({entry.digest: table.packs[entry.pack] for entry in table.tensors.values()})
         for group in _groups(tensors, places):
@@ -161,6 +182,9 @@ class Objects:
         entries = {
             name: Entry(raw.dtype, raw.shape, raw.digest, index[places[raw.digest]]) for name, raw in tensors.items()
         }
+        for table in known:
+            if (table.packs, table.tensors) == (tuple(packs), entries):
+                return table
         return Table(self.put(_table_bytes(packs, entries)), tuple(packs), entries)
 
     def load_table(self, ref: Ref) -> Table:
@@ -198,16 +222,20 @@ class Objects:
         return {name: _pick(contents[entry.pack], name, entry) for name, entry in wanted.items()}
 
     def _put_pack(self, tensors: Sequence[RawTensor]) -> Ref:
-        hasher, size = Hasher(), 0
-        for piece in pieces(tensors):
+        hasher, size, save = Hasher(), 0, _save()
+        for piece in pieces(tensors, save=save):
             hasher.update(piece)
             size += memoryview(piece).nbytes
         # The name is known before the first byte goes out: hashing twice is cheaper than one copy.
         ref = Ref(hasher.hexdigest(), size)
         with self.home.open_write(object_name(ref.digest)) as file:
-            for piece in pieces(tensors):
+            for piece in pieces(tensors, save=save):
                 file.write(piece)
         return ref
+
+
+def _save() -> str:
+    return secrets.token_hex(16)
 
 
 def _check(ref: Ref, size: int, found: str) -> None:
@@ -240,9 +268,8 @@ def _table_bytes(packs: Sequence[Ref], entries: Mapping[str, Entry]) -> bytes:
         name: {"dtype": entry.dtype, "shape": list(entry.shape), "digest": entry.digest, "pack": entry.pack}
         for name, entry in entries.items()
     }
-    return canonical(
-        {"format": FORMAT, "kind": "tensors", "packs": [pack.to_json() for pack in packs], "tensors": tensors}
-    )
+    plain = {"format": FORMAT, "kind": "tensors", "save": _save(), "packs": [pack.to_json() for pack in packs]}
+    return canonical({**plain, "tensors": tensors})
 
 
 def _pick(pack: Mapping[str, RawTensor], name: str, entry: Entry) -> RawTensor:

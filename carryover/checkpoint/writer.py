@@ -2,7 +2,8 @@
 
     commit    1 objects      packs of new tensors, the table          nobody refers to them yet
               2 log record   put-if-absent                            from here on the checkpoint exists
-              3 last.ckpt    copy of the record                       for people, tools, and the reader's first look
+              3 last.ckpt    copy of the record                       for people, tools, and the reader's first look;
+                                                                      its failing costs nobody the checkpoint
               4 prune        objects of commits that the record       a crash before or in it leaves only garbage
                              no longer keeps
 
@@ -10,6 +11,7 @@ A writer is made by a claim, in the process that starts the ranks. It goes to ra
 writer again there (`resume`). Nothing here is collective: one process writes.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,6 +25,7 @@ from carryover.checkpoint.log import Head, Kind, Newest, Record
 from carryover.checkpoint.retention import Keep, Point
 from carryover.checkpoint.store import RawTensor, Ref, Table
 from carryover.ground.console import warn
+from carryover.ground.digests import canonical, digest
 from carryover.ground.errors import CarryoverError, Superseded
 from carryover.ground.storage import first_line
 
@@ -44,7 +47,7 @@ class Writer:
         self._points: list[Point] = []
         # What this process has verified or written of the commits that are kept: it needn't be written again.
         self._tables: dict[int, Table] = {}
-        self._files: dict[int, frozenset[Ref]] = {}
+        self._files: dict[int, dict[str, Ref]] = {}
         self._finished: frozenset[str] | None = frozenset()
         self._swept = False
 
@@ -80,15 +83,17 @@ class Writer:
         writer._finished = _objects_of_finishes(home, head)
         if loaded:
             writer._parent = found
-            writer._points = home.points(loaded.record)
-            writer.know(loaded)
+            writer._points = home.points(loaded.record, head)
+            if _all_readable(home, loaded.record.number + 1, head.number):
+                writer.know(loaded)
         return writer
 
     def know(self, loaded: Loaded) -> None:
         """Let the tensors of a commit that was loaded (so verified) and is kept count as written."""
         if any(point.number == loaded.record.number for point in self._points):
             self._tables[loaded.record.number] = loaded.table
-            self._files[loaded.record.number] = frozenset(loaded.record.files.values())
+            refs = loaded.record.files
+            self._files[loaded.record.number] = {digest(data): refs[name] for name, data in loaded.files.items()}
 
     def commit(
         self,
@@ -118,10 +123,6 @@ class Writer:
         """
         table, stored, objects = self._put(tensors, files)
         score = score if score is not None and math.isfinite(score) else None
-        digests = frozenset(ref.digest for ref in objects)
-        points = [*self._points, Point(self._head.number + 1, score, digests)]
-        protect = () if self.resumed_from is None else (self.resumed_from,)
-        kept = retention.what_to_keep(points, keep, protect=protect)
         body = {
             "step": step,
             "epoch": epoch,
@@ -129,18 +130,13 @@ class Writer:
             "files": {name: ref.to_json() for name, ref in stored.items()},
             "objects": [ref.to_json() for ref in objects],
             "state": state,
-            "kept": kept,
             "score": score,
-            "parent": self._parent,
         }
-        record = self._append("commit", body)
-        self.home.store.write(LAST, record.data)
-        self._parent = record.number
-        self._points = [point for point in points if point.number in kept]
-        self._tables[record.number], self._files[record.number] = table, frozenset(stored.values())
-        self._tables = {number: known for number, known in self._tables.items() if number in kept}
-        self._files = {number: known for number, known in self._files.items() if number in kept}
-        self._prune([point for point in points if point.number not in kept])
+        digests = frozenset(ref.digest for ref in objects)
+        record, points = self._append_commit(body, digests, keep)
+        self._tables[record.number] = table
+        self._files[record.number] = {digest(data): stored[name] for name, data in files.items()}
+        self._written(record, points)
         return record
 
     def finish(
@@ -179,20 +175,61 @@ class Writer:
             "model": model,
             "limits": limits,
         }
-        return self._append("finish", body)
+        while True:
+            record, ours = self._append("finish", body)
+            if ours:
+                return record
 
     def _put(
         self, tensors: Mapping[str, RawTensor], files: Mapping[str, bytes]
     ) -> tuple[Table, dict[str, Ref], list[Ref]]:
         """Write all that is new; return the table, the files, and all objects that the two refer to."""
         table = self.home.objects.put_tensors(tensors, self._tables.values())
-        stored = self.home.objects.put_files(files, {ref for known in self._files.values() for ref in known})
+        known = {key: ref for refs in self._files.values() for key, ref in refs.items()}
+        stored = self.home.objects.put_files(files, known)
         return table, stored, list(dict.fromkeys([*table.objects, *stored.values()]))
 
-    def _append(self, kind: Kind, body: Mapping[str, Any]) -> Record:
+    def _append_commit(
+        self, body: Mapping[str, Any], digests: frozenset[str], keep: Keep
+    ) -> tuple[Record, list[Point]]:
+        """Write a commit's record; return it with the points of all that was kept until then, its own last."""
+        protect = () if self.resumed_from is None else (self.resumed_from,)
+        while True:
+            points = [*self._points, Point(self._head.number + 1, body["score"], digests)]
+            kept = retention.what_to_keep(points, keep, protect=protect)
+            record, ours = self._append("commit", {**body, "kept": kept, "parent": self._parent})
+            if ours:
+                return record, points
+
+    def _append(self, kind: Kind, body: Mapping[str, Any]) -> tuple[Record, bool]:
+        """Write the next record; or take in one of ours there that was given up, as no answer came: then False."""
         record = self.home.log.append(self._head, kind=kind, attempt=self.attempt, body=body)
         self._head = self._head.after(record)
-        return record
+        if record.kind == "finish" and self._finished is not None:
+            self._finished |= retention.digests([record])
+        ours = record.kind == kind and record.body == json.loads(canonical(body))
+        if record.kind == "commit" and not ours:
+            self._points = [point for point in [*self._points, Point.of(record)] if point.number in record.kept]
+            self._parent = record.number
+            self._swept = False
+        return record, ours
+
+    def _written(self, record: Record, points: list[Point]) -> None:
+        """Go on from the commit just written: the copy for readers, what is known, and what is no longer needed."""
+        kept = record.kept
+        self._parent = record.number
+        self._points = [point for point in points if point.number in kept]
+        self._tables = {number: known for number, known in self._tables.items() if number in kept}
+        self._files = {number: known for number, known in self._files.items() if number in kept}
+        self._last(record)
+        self._prune([point for point in points if point.number not in kept])
+
+    def _last(self, record: Record) -> None:
+        try:
+            self.home.store.write(LAST, record.data)
+        except Exception as error:
+            # The commit is safe; readers look on from an older copy, or from the listing alone.
+            warn(f"{self.home.store.at(LAST)}: not written: {first_line(error)}")
 
     def _prune(self, dropped: list[Point]) -> None:
         """Delete what the record just written no longer keeps; the first time, what dead attempts left behind too."""
@@ -211,6 +248,20 @@ class Writer:
             # The commit is safe and garbage hurts nobody: go on, and sweep all of it after the next commit.
             self._swept = False
             warn(f"{self.home.store.uri}: old checkpoints not removed yet: {first_line(error)}")
+
+
+def _all_readable(home: RunHome, first: int, last: int) -> bool:
+    """Tell whether all records of a range can be read.
+
+    A commit among those that can't may have dropped what an older one kept, and a process that stands still in the
+    middle of removing that would go on with it later.
+    """
+    try:
+        for number in range(first, last + 1):
+            home.log.read(number)
+    except Damaged:
+        return False
+    return True
 
 
 def _objects_of_finishes(home: RunHome, head: Head) -> frozenset[str] | None:

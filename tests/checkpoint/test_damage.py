@@ -140,9 +140,8 @@ def test_record_of_another_history_is_not_believed(local: RunHome, followed: boo
         start(local)
     # Of a run with the same objects, so that only the links can tell.
     other = RunHome(local.store.sub("elsewhere"))
-    writer = start(other)
-    save(writer, 10)
-    foreign = writer.commit(step=20, epoch=9, tensors=tensors_of(20), state={}, files={"own.txt": b"of step 20"})
+    save(start(other), 10)
+    foreign = other.log.append(other.log.head(), kind="commit", attempt=1, body={**newer.body, "epoch": 9})
     assert (foreign.number, set(foreign.objects)) == (newer.number, set(newer.objects))
     local.store.write(record_name(newer.number), foreign.data)
     reports: list[str] = []

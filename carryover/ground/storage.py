@@ -24,8 +24,11 @@ from carryover.ground.errors import WrongInput
 from carryover.ground.uris import join as join
 from carryover.ground.uris import normal, scheme_of, split
 
-# Object stores answer in milliseconds or not at all; the library's own minute per try would hide a dead one.
-S3_OPTIONS = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 4}}}
+# Object stores answer in milliseconds or not at all. By default a dead one is asked 25 times, a minute each.
+S3_OPTIONS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"total_max_attempts": 2}}}
+S3_RETRIES = 3
+# A whole call with all its tries: this long, and longer for what has to be carried.
+_CALL_SECONDS, _SLOWEST_BYTES_A_SECOND = 60.0, 1 << 20
 TEMPORARY = ".tmp-"
 _CHUNK = 8 << 20
 _memory_lock = threading.Lock()
@@ -101,9 +104,18 @@ class Store:
         if self.scheme == "s3":
             options |= S3_OPTIONS
         try:
-            return fsspec.filesystem(self.scheme, **options)
+            fs = fsspec.filesystem(self.scheme, **options)
         except ImportError as error:
             raise WrongInput(f"{self.uri}: {error}") from error
+        if self.scheme == "s3":
+            fs.retries = S3_RETRIES
+        return fs
+
+    def _within(self, size: int = 0) -> dict[str, float]:
+        """Return the deadline of one call that carries `size` bytes, as the file systems of object stores take it."""
+        if self.scheme == "memory":
+            return {}
+        return {"timeout": _CALL_SECONDS + size / _SLOWEST_BYTES_A_SECOND}
 
     def at(self, name: str) -> str:
         """Return the full URI of `name`."""
@@ -127,7 +139,7 @@ class Store:
         """
         if self.local:
             return (self.local / name).read_bytes()
-        return self.fs.cat_file(self.at(name))
+        return self.fs.cat_file(self.at(name), **self._within(1 << 30))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Return the bytes [start, end) of a file."""
@@ -135,7 +147,7 @@ class Store:
             with self.open(name) as file:
                 file.seek(start)
                 return file.read(end - start)
-        return self.fs.cat_file(self.at(name), start=start, end=end)
+        return self.fs.cat_file(self.at(name), start=start, end=end, **self._within(end - start))
 
     def info(self, name: str) -> dict[str, Any]:
         """Return what the store knows of a file without reading it; "size" is always there.
@@ -151,9 +163,9 @@ class Store:
         if self.scheme == "s3":
             # The file system's own info also lists, to tell a folder from nothing; a start asks about many such names.
             bucket, key, _ = self.fs.split_path(self.at(name))
-            found = self.fs.call_s3("head_object", Bucket=bucket, Key=key)
+            found = self.fs.call_s3("head_object", Bucket=bucket, Key=key, **self._within())
             return {"size": found["ContentLength"], "ETag": found["ETag"]}
-        known = self.fs.info(self.at(name), refresh=True)
+        known = self.fs.info(self.at(name), refresh=True, **self._within())
         if known["type"] == "directory":
             raise FileNotFoundError(self.at(name))
         return known
@@ -176,7 +188,7 @@ class Store:
                 write_synced(temporary, data)
                 os.replace(temporary, target)
             return
-        self.fs.pipe_file(self.at(name), data if isinstance(data, bytes) else bytes(data))
+        self.fs.pipe_file(self.at(name), data if isinstance(data, bytes) else bytes(data), **self._within(len(data)))
 
     def create(self, name: str, data: bytes) -> bool:
         """Put a file there if none is; returns False when there is one already (it is left as it is)."""
@@ -195,7 +207,7 @@ class Store:
                 self.fs.pipe_file(self.at(name), data)
             return True
         try:
-            self.fs.pipe_file(self.at(name), data, mode="create")
+            self.fs.pipe_file(self.at(name), data, mode="create", **self._within(len(data)))
         except OSError as error:
             if _is_precondition_failure(error):
                 return False
@@ -256,7 +268,7 @@ class Store:
             return sorted(p.relative_to(top).as_posix() for p in found if not p.name.startswith(TEMPORARY))
         root = self.fs._strip_protocol(top)
         try:
-            return sorted(name[len(root) :].lstrip("/") for name in self.fs.find(top))
+            return sorted(name[len(root) :].lstrip("/") for name in self.fs.find(top, **self._within()))
         except FileNotFoundError:
             return []
 
@@ -266,7 +278,7 @@ class Store:
             if self.local:
                 (self.local / name).unlink()
             else:
-                self.fs.rm_file(self.at(name))
+                self.fs.rm_file(self.at(name), **self._within())
         except FileNotFoundError:
             pass
 
@@ -277,7 +289,7 @@ class Store:
                 shutil.rmtree(self.local / name)
             return
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self.at(name), recursive=True)
+            self.fs.rm(self.at(name), recursive=True, **self._within())
 
     def probe(self) -> bool:
         """Write here and see whether "put if absent" is honoured.
@@ -310,7 +322,9 @@ class Store:
             return sorted(name for name in names if not name.startswith(TEMPORARY))
         try:
             found = (
-                self.fs.ls(top, detail=True, refresh=True) if self.scheme != "memory" else self.fs.ls(top, detail=True)
+                self.fs.ls(top, detail=True, refresh=True, **self._within())
+                if self.scheme != "memory"
+                else self.fs.ls(top, detail=True)
             )
         except FileNotFoundError:
             return []

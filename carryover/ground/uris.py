@@ -42,3 +42,8 @@ def split(uri: str) -> tuple[str, str]:
 def join(uri: str, name: str) -> str:
     """Return the URI of `name` inside the folder `uri`."""
     return f"{normal(uri).rstrip('/')}/{name}"
+
+
+def is_member(name: object) -> bool:
+    """Tell whether a name that a file gives for a neighbour stays inside that file's folder."""
+    return isinstance(name, str) and "\\" not in name and not {"", ".", ".."} & set(name.split("/"))

@@ -1,14 +1,16 @@
 """Stores: local, in memory, and on a real S3 server; what is atomic there must be so here."""
 
 import os
+import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 
-from carryover.ground import storage
-from carryover.ground.errors import WrongInput
+from carryover.ground import failures, storage
+from carryover.ground.errors import RunAgain, WrongInput
 from carryover.ground.storage import Store, open_store
 
 THREADS = 16
@@ -190,3 +192,23 @@ def test_copying_a_folder_between_stores(store: Store, tmp_path: Path) -> None:
     target = open_store(str(tmp_path / "copy"))
     storage.copy_tree(store, target, store.walk())
     assert target.read("a/b") == b"1" * 100
+
+
+def test_a_store_that_never_answers_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A black hole: connections are accepted and nothing is ever said."""
+    monkeypatch.setattr(storage, "_CALL_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{hole.getsockname()[1]}")
+        for name, value in (("ACCESS_KEY_ID", "k"), ("SECRET_ACCESS_KEY", "s"), ("DEFAULT_REGION", "us-east-1")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        store = storage.open_store("s3://bucket/hole")
+        # The library keeps one client a set of options; one of another test would ask another server.
+        type(store.fs).clear_instance_cache()
+        store = storage.open_store("s3://bucket/hole")
+        for call in (lambda: store.create("name", b"data"), lambda: store.size("name"), lambda: store.names()):
+            began = time.monotonic()
+            with pytest.raises(TimeoutError) as caught:
+                call()
+            assert time.monotonic() - began < 30, "the client's own tries take minutes"
+            assert isinstance(failures.named(caught.value), RunAgain)
+        type(store.fs).clear_instance_cache()

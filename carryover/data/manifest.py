@@ -15,6 +15,7 @@ from carryover.data.schema import Schema
 from carryover.ground import storage
 from carryover.ground.digests import short
 from carryover.ground.errors import WrongInput
+from carryover.ground.uris import is_member
 
 CARD = "dataset.json"
 FORMAT = 1
@@ -154,11 +155,15 @@ def read_card(folder: str, *, name: str = CARD) -> DatasetCard:
             raise WrongInput(f"{where}: describes a {value['kind']}, not a dataset")
         if value["format"] != FORMAT:
             raise WrongInput(f"{where}: has format {value['format']}; this version reads format {FORMAT}")
-        return DatasetCard.from_json(value)
-    except (ValueError, KeyError, TypeError) as error:
+        card = DatasetCard.from_json(value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, WrongInput):
             raise
         raise WrongInput(f"{where}: is not a whole dataset card ({storage.first_line(error)})") from error
+    outside = [shard.file for split in card.splits.values() for shard in split.shards if not is_member(shard.file)]
+    if outside:
+        raise WrongInput(f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read")
+    return card
 
 
 def complete(card: DatasetCard, folder: str) -> bool:

@@ -12,6 +12,7 @@ The digest is over the names and contents of the files alone: the same Model has
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +20,14 @@ from typing import Any
 from carryover.data.schema import Schema
 from carryover.ground.digests import canonical, digest, short
 from carryover.ground.errors import WrongInput
+from carryover.ground.uris import is_member
 
 CARD = "model.json"
 WEIGHTS = "model.ckpt/model.safetensors"
 ASSEMBLY = "preprocessors/assembly.json"
 FORMAT = 1
 MODELS = "models"
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ def digest_of(files: Mapping[str, ModelFile]) -> str:
     return short(digest(canonical({"format": FORMAT, "kind": "model", "files": contents})))
 
 
+def is_model_digest(text: object) -> bool:
+    """Tell whether this can be a Model's digest, and so the name of its folder."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
 def parse_card(data: bytes, *, where: str) -> ModelCard:
     """Return the card in the bytes of model.json, its digest checked against the files it names.
 
@@ -120,8 +128,10 @@ def parse_card(data: bytes, *, where: str) -> ModelCard:
         if isinstance(error, WrongInput):
             raise
         raise WrongInput(f"{where}: is not a whole model card ({type(error).__name__}: {error})") from error
-    unsafe = [name for name in files if name.startswith("/") or ".." in name.split("/")]
-    if unsafe or digest_of(files) != card.digest:
+    outside = [name for name in files if not is_member(name)]
+    if outside:
+        raise WrongInput(f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read")
+    if digest_of(files) != card.digest:
         raise WrongInput(f"{where}: damaged, its digest is not that of the files it names")
     return card
 

@@ -23,7 +23,17 @@ from carryover.ground.digests import Hasher, canonical
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
 from carryover.models.assembly import Assembly, Preprocessing, assembly_from_json, build_network, restore_preprocessing
-from carryover.models.card import ASSEMBLY, CARD, MODELS, WEIGHTS, ModelCard, ModelFile, digest_of, parse_card
+from carryover.models.card import (
+    ASSEMBLY,
+    CARD,
+    MODELS,
+    WEIGHTS,
+    ModelCard,
+    ModelFile,
+    digest_of,
+    is_model_digest,
+    parse_card,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +197,7 @@ def find_model(source: str, *, store: str = "") -> Found:
         raise WrongInput(f"{source}: champions come with a later version; give a Model's URI or run:KEY")
     if source.startswith("run:"):
         _, finish = finished_run(source.removeprefix("run:"), store)
-        source = storage.join(storage.join(store, MODELS), str(finish.body["model"]))
+        source = storage.join(storage.join(store, MODELS), finish.body["model"])
     folder, name = (storage.split(source)) if source.endswith(".json") else (storage.normal(source), CARD)
     here = storage.open_store(folder)
     card = _read_card(here, name)
@@ -217,6 +227,8 @@ def finished_run(run_key: str, store: str) -> tuple[RunHome, Record]:
     finish = home.finish_record()
     if finish is None:
         raise WrongInput(f"run:{run_key}: has not finished, so it has no Model yet; start its training again")
+    if not is_model_digest(finish.body.get("model")):
+        raise Damaged(f"{home.store.uri}, record {finish.number}: names no Model")
     return home, finish
 
 

@@ -1,6 +1,9 @@
 """Owns how an encoder and its tokenizer are found and opened: a local folder or a hub name, through transformers.
 
 Everything here that needs transformers imports it when called; `check_source` needs nothing.
+
+A checkpoint is data of others. Code that it brings along is never run: transformers would otherwise ask on the console
+whether it may, and a pipe that says yes would be an answer. Of pickled weights only tensors are read.
 """
 
 import json
@@ -98,11 +101,29 @@ def _opening(what: str, name: str) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, WrongInput):
+    except Exception as error:
+        why = _why(error)
+        if not why:
             raise
-        line = " ".join(str(error).split())
-        raise WrongInput(f"{KEY}: the {what} of '{name}' cannot be opened: {line[:300]}") from error
+        raise WrongInput(f"{KEY}: the {what} of '{name}' {why}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return why a checkpoint cannot be opened, "" for an error that is not about the checkpoint."""
+    line = " ".join(str(error).split())
+    if "trust_remote_code" in line:
+        return (
+            "needs code that comes with the checkpoint, which is never run here; use an encoder that transformers "
+            "knows itself"
+        )
+    # By its name: the module that it is of is one that we do not import.
+    if type(error).__name__ == "UnpicklingError":
+        return (
+            "holds more than tensors, which could be code; nothing of it was run: use a checkpoint with "
+            "model.safetensors"
+        )
+    known = isinstance(error, (OSError, ValueError, RuntimeError)) and not isinstance(error, WrongInput)
+    return f"cannot be opened: {line[:300]}" if known else ""
 
 
 def open_config(name: str) -> dict[str, Any]:
@@ -110,7 +131,7 @@ def open_config(name: str) -> dict[str, Any]:
     from transformers import AutoConfig
 
     with _opening("config", name):
-        config = AutoConfig.from_pretrained(os.path.expanduser(name))
+        config = AutoConfig.from_pretrained(os.path.expanduser(name), trust_remote_code=False)
     plain = json.loads(config.to_json_string(use_diff=False))
     for place in ("_name_or_path", "transformers_version"):
         plain.pop(place, None)
@@ -124,7 +145,7 @@ def open_tokenizer(name: str) -> tuple[Any, dict[str, bytes]]:
     from transformers import AutoTokenizer
 
     with _opening("tokenizer", name):
-        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(name))
+        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(name), trust_remote_code=False)
     if not tokenizer.is_fast:
         raise WrongInput(f"{KEY}: '{name}' has no fast tokenizer (tokenizer.json); only those are supported")
     with tempfile.TemporaryDirectory() as folder, quiet():
@@ -163,10 +184,15 @@ def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
     with _opening("weights" if source else "config", source or str(config.get("model_type"))):
         parsed = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
         if source is None:
-            model, missing = AutoModel.from_config(parsed, dtype=torch.float32), []
+            model, missing = AutoModel.from_config(parsed, dtype=torch.float32, trust_remote_code=False), []
         else:
             model, report = AutoModel.from_pretrained(
-                os.path.expanduser(source), config=parsed, dtype=torch.float32, output_loading_info=True
+                os.path.expanduser(source),
+                config=parsed,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                weights_only=True,
             )
             missing = list(report["missing_keys"])
     names = {id(part): name for name, part in model.named_parameters(remove_duplicate=False)}

@@ -17,7 +17,7 @@ def open_model(source: str, *, store: str) -> Found:
     """
     if source.startswith("run:"):
         home, finish = finished_run(source.removeprefix("run:"), store)
-        place = storage.open_store(storage.join(storage.join(store, MODELS), str(finish.body["model"])))
+        place = storage.open_store(storage.join(storage.join(store, MODELS), finish.body["model"]))
         if not place.exists(CARD):
             write_model(place, *model_of(home, finish))
         source = place.uri

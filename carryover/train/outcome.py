@@ -6,10 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from carryover import __version__
 from carryover.checkpoint.home import RunHome
+from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.store import RawTensor
 from carryover.ground import storage
-from carryover.models.card import CARD, MODELS, ModelCard, parse_card
+from carryover.models.card import CARD, MODELS, WEIGHTS, ModelCard, parse_card
 from carryover.models.export import weights_of
 
 LIBRARIES = ("torch", "transformers", "numpy", "pyarrow", "safetensors")
@@ -24,7 +25,11 @@ def model_of(home: RunHome, record: Record) -> tuple[ModelCard, dict[str, bytes]
         Damaged: when an object is not what was written.
     """
     files = home.read_files(record)
-    card = parse_card(files.pop(CARD), where=f"{home.store.uri}, record {record.number}")
+    where = f"{home.store.uri}, record {record.number}"
+    card = parse_card(files.pop(CARD, b""), where=where)
+    # The card's names are checked; those of a record are not, and files are written under them.
+    if {*files, WEIGHTS} != {*card.files}:
+        raise Damaged(f"{where}: its files are not those of its Model")
     at = storage.join(storage.join(store_of(home.store.uri), MODELS), card.digest)
     return replace(card, at=at, checkpoint_uri=home.store.uri), files, weights_of(home.read_tensors(record))
 

@@ -4,6 +4,7 @@
 #   demo        the train pipeline on real reviews, killed in the middle of an epoch and resumed
 #   test        lint, then every test that is not slow
 #   test-slow   the tests of minutes: kills, real servers
+#   torture     faults by hundreds, results added to docs/reliability.md; CARRYOVER_TORTURE_* say how many of each
 #   lint        ruff (lint and format), import-linter, basedpyright
 #   format      let ruff mend what it can
 #   bench       measurements, as JSON under build/bench/
@@ -11,7 +12,7 @@
 #   lock        write requirements.lock anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench docs lock
+.PHONY: help setup demo test test-slow torture lint format bench docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,10 +36,15 @@ demo: setup
 	$(BIN)/python -m examples.demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not torture"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not torture"
+
+TORTURE := $(foreach name,$(filter CARRYOVER_TORTURE_%,$(.VARIABLES)),$(if $(filter environment command,$(firstword $(origin $(name)))),$(name)=$($(name))))
+torture: setup
+	CARRYOVER_TORTURE_COMMAND="$(strip $(TORTURE) make torture)" $(BIN)/python -m pytest -m torture tests/torture; \
+		status=$$?; $(BIN)/python -m tools.reliability_page; exit $$status
 
 lint: setup
 	$(BIN)/ruff check .
@@ -55,6 +61,7 @@ bench: setup
 
 docs: setup
 	$(BIN)/python -m tools.recipe_page
+	$(BIN)/python -m tools.reliability_page
 	$(BIN)/python -m carryover_kfp.readme
 	$(BIN)/carryover compile train -o pipelines/train/pipeline.yaml
 

@@ -47,7 +47,7 @@ class Fault:
 
     at: int
     how: How
-    meanwhile: Callable[[], None] = lambda: None
+    meanwhile: Callable[[], object] = lambda: None
     cut: bool = False
     struck: bool = False
 
@@ -196,6 +196,7 @@ class Run:
             pass
         else:
             assert not superseded, "a superseded attempt has committed"
+            assert (record.step, record.state["value"]) == (step, value), "another save was acknowledged"
             process.step = step
             self.acknowledged.add(record.number)
 

@@ -93,14 +93,18 @@ class Run:
         self, *, stop_after: int = -1, kill_after: int = -1, time_limit: float | None = None, **changes: Any
     ) -> None:
         """Make one attempt; `changes` are recipe keys with "__" for the dot."""
-        given = {**SMALL, **self.recipe, **{name.replace("__", "."): value for name, value in changes.items()}}
-        recipe = recipes.make(given)
+        spec = self.claim({name.replace("__", "."): value for name, value in changes.items()}, time_limit=time_limit)
+        attempt(spec.as_json(), Instant(stop_after, kill_after))  # pyright: ignore[reportArgumentType]
+
+    def claim(self, changes: Mapping[str, Any], *, time_limit: float | None = None) -> Spec:
+        """Begin an attempt as the step does; returns what it would tell its ranks."""
+        recipe = recipes.make({**SMALL, **self.recipe, **changes})
         home = self.home
         home.start(self.run_json(recipe))
         writer = claim(home, owner="tests")
         assert writer is not None
         rows = {name: str(materialise(self.card, name, self.scratch)) for name in ("train", "validation")}
-        spec = Spec(
+        return Spec(
             home=home.store.uri,
             run_key=self.run_key,
             recipe=json.loads(json.dumps(recipe.flat())),
@@ -113,7 +117,6 @@ class Run:
             progress=str(self.scratch / "progress"),
             first_step="",
         )
-        attempt(spec.as_json(), Instant(stop_after, kill_after))  # pyright: ignore[reportArgumentType]
 
     def run_json(self, recipe: recipes.Recipe) -> dict[str, Any]:
         dataset = {"digest": self.card.digest, "uri": self.card.at}
@@ -139,12 +142,16 @@ class Run:
         """The lines of metrics.jsonl."""
         return [json.loads(line) for line in self.home.store.read("metrics.jsonl").decode().splitlines()]
 
+    def global_batches(self) -> list[tuple[int, int, list[int]]]:
+        """(step, epoch, its rows sorted) of every committed step in order, by the sample records."""
+        commits = [r for r in map(self.home.log.read, self.home.log.numbers()) if r.kind == "commit"]
+        names = [f"samples/{record.step:010d}-{record.attempt:010d}-0.json" for record in commits]
+        found = [entry for name in names for entry in json.loads(self.home.store.read(name))["epoch_rows"]]
+        return [(step, epoch, sorted(rows)) for step, epoch, rows in found]
+
     def seen(self) -> dict[int, list[int]]:
         """Epoch -> rows in the order of their steps, by the sample records of committed attempts."""
-        rows: dict[int, list[int]] = {}
-        commits = [r for r in map(self.home.log.read, self.home.log.numbers()) if r.kind == "commit"]
-        for record in commits:
-            name = f"samples/{record.step:010d}-{record.attempt:010d}-0.json"
-            for _, epoch, found in json.loads(self.home.store.read(name))["epoch_rows"]:
-                rows.setdefault(epoch, []).extend(found)
-        return rows
+        seen: dict[int, list[int]] = {}
+        for _, epoch, rows in self.global_batches():
+            seen.setdefault(epoch, []).extend(rows)
+        return seen

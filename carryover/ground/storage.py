@@ -9,6 +9,7 @@ A `Store` is one folder, local or in an object store. Names inside it are relati
 import contextlib
 import glob
 import io
+import logging
 import os
 import shutil
 import stat
@@ -27,6 +28,8 @@ from carryover.ground.uris import normal, scheme_of, split
 # Object stores answer in milliseconds or not at all. By default a dead one is asked 25 times, a minute each.
 S3_OPTIONS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"total_max_attempts": 2}}}
 S3_RETRIES = 3
+# At DEBUG they write whole requests, and with them the session token.
+_TELLTALE_LOGGERS = ("botocore.auth", "botocore.endpoint")
 # A whole call with all its tries: this long, and longer for what has to be carried.
 _CALL_SECONDS, _SLOWEST_BYTES_A_SECOND = 60.0, 1 << 20
 TEMPORARY = ".tmp-"
@@ -103,6 +106,9 @@ class Store:
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": False}
         if self.scheme == "s3":
             options |= S3_OPTIONS
+            for name in _TELLTALE_LOGGERS:
+                logger = logging.getLogger(name)
+                logger.setLevel(max(logger.level, logging.INFO))
         try:
             fs = fsspec.filesystem(self.scheme, **options)
         except ImportError as error:

@@ -54,7 +54,7 @@ def on_ranks(world: int, run: Run, *, stop_after: int = -1, kill_after: int = -1
     ended = subprocess.run(
         [*torchrun, "-m", "tests.support.attempt_rank", str(plan)],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[2],
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert (ended.returncode == 0) == (kill_after < 0), ended.stderr[-3000:]
 
@@ -87,6 +87,8 @@ def one(card: DatasetCard, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_from_one_rank_to_two_to_three_to_one(one: Run, card: DatasetCard, tmp_path: Path) -> None:
     """At the same micro-batch the curve is the one-rank run's, but for the order in which numbers are summed."""
     chain = make(card, tmp_path / "chain")
@@ -101,6 +103,7 @@ def test_from_one_rank_to_two_to_three_to_one(one: Run, card: DatasetCard, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_other_ranks_and_another_micro_batch(one: Run, card: DatasetCard, tmp_path: Path) -> None:
     """Accumulation makes up the same global batch; dropout falls elsewhere, so the curve is only near."""
     cut = make(card, tmp_path / "cut")
@@ -114,6 +117,7 @@ def test_other_ranks_and_another_micro_batch(one: Run, card: DatasetCard, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("world", [2, 3])
 def test_at_an_unchanged_number_of_ranks_the_same_bits(one: Run, card: DatasetCard, tmp_path: Path, world: int) -> None:
     straight, broken = make(card, tmp_path / "straight"), make(card, tmp_path / "broken")

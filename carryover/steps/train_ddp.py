@@ -106,6 +106,9 @@ def train_ddp(
     check(time_limit is None or time_limit > 0, "--time-limit", time_limit, "above 0 seconds")
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
     check(resume in RESUME, "--resume", resume, f"one of {', '.join(RESUME)}")
+    if output:
+        # Written to last of all: a place that is not possible must not come out after hours of training.
+        storage.scheme_of(output)
     # While there are ranks, launch.ranks hears the signal instead and lets them save.
     with ranks.on_stop_signal(_stop):
         plan = _plan(dataset, store, recipe, overrides, run_key, time_limit)

@@ -151,7 +151,7 @@ def test_no_reachable_state_loses_a_committed_step(damages: bool) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("damages", [False, True], ids=["whole", "damaged"])
 def test_no_reachable_state_loses_a_committed_step_at_length(damages: bool) -> None:
-    _run(int(os.environ.get("CARRYOVER_MODEL_EXAMPLES", "2000")), damages=damages)
+    _run(int(os.environ.get("CARRYOVER_MODEL_EXAMPLES", "400")), damages=damages)
 
 
 class Overwriting(FaultyStore):

@@ -162,6 +162,7 @@ class TextEncoder(nn.Module):
         return torch.cat([start, words[:, 1:]], dim=1)
 
     def _embeddings(self) -> nn.Module:
+        # Every transformers model has it; a bare nn.Module's attributes are typed as tensors.
         return self.encoder.get_input_embeddings()  # type: ignore[operator]
 
     def _trial(self, layout: "Layout") -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from carryover.ground.storage import open_store
 from tests.conftest import CarryoverCli, Finished
@@ -31,7 +32,10 @@ def secret_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_server.S3Serve
     """A server of this test's own, whose secret is the canary."""
     monkeypatch.setattr(s3_server, "SECRET_KEY", CANARY)
     server = s3_server.start(os.environ.get("CARRYOVER_TEST_S3", ""))
+    # A client that another test made in this process leads to that server, whatever the environment says now.
+    S3FileSystem.clear_instance_cache()
     yield server
+    S3FileSystem.clear_instance_cache()
     server.stop()
 
 

@@ -16,10 +16,11 @@ A save hashes every tensor, looks the digests up in the tables it is given and i
 only the rest: one pack for each group (the first part of the name: model/..., optim/...), cut at about one GiB.
 """
 
+import contextlib
 import json
 import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -92,10 +93,29 @@ class Objects:
 
     def __init__(self, home: Store) -> None:
         self.home = home
+        self._written: list[str] = []
+
+    @contextlib.contextmanager
+    def taken_back_on_error(self) -> Iterator[None]:
+        """Remove the objects that the block wrote when it fails, where that costs nothing: on a local disk.
+
+        On a full one the next try needs the room. An object store that failed would be waited for again; there, and
+        where the process dies, a later sweep removes them.
+        """
+        self._written = []
+        try:
+            yield
+        except Exception:
+            if self.home.local:
+                with contextlib.suppress(OSError):
+                    for name in self._written:
+                        self.delete(name)
+            raise
 
     def put(self, data: Bytes) -> Ref:
         """Write one object and return its name; `data` must be what nobody has written before."""
         ref = Ref(digest(data), memoryview(data).nbytes)
+        self._written.append(ref.digest)
         self.home.write(object_name(ref.digest), data)
         return ref
 
@@ -228,6 +248,7 @@ class Objects:
             size += memoryview(piece).nbytes
         # The name is known before the first byte goes out: hashing twice is cheaper than one copy.
         ref = Ref(hasher.hexdigest(), size)
+        self._written.append(ref.digest)
         with self.home.open_write(object_name(ref.digest)) as file:
             for piece in pieces(tensors, save=save):
                 file.write(piece)

@@ -11,16 +11,17 @@ A writer is made by a claim, in the process that starts the ranks. It goes to ra
 writer again there (`resume`). Nothing here is collective: one process writes.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
 from carryover.checkpoint import retention
 from carryover.checkpoint.home import Loaded, RunHome
-from carryover.checkpoint.layout import LAST, Damaged, record_name
+from carryover.checkpoint.layout import LAST, OBJECTS, Damaged, record_name
 from carryover.checkpoint.log import Head, Kind, Newest, Record
 from carryover.checkpoint.retention import Keep, Point
 from carryover.checkpoint.store import RawTensor, Ref, Table
@@ -28,6 +29,7 @@ from carryover.ground.console import warn
 from carryover.ground.digests import canonical, digest
 from carryover.ground.errors import CarryoverError, Superseded
 from carryover.ground.storage import first_line
+from carryover.ground.unfinished import Unfinished, abandon, unfinished
 
 
 class Writer:
@@ -184,9 +186,10 @@ class Writer:
         self, tensors: Mapping[str, RawTensor], files: Mapping[str, bytes]
     ) -> tuple[Table, dict[str, Ref], list[Ref]]:
         """Write all that is new; return the table, the files, and all objects that the two refer to."""
-        table = self.home.objects.put_tensors(tensors, self._tables.values())
         known = {key: ref for refs in self._files.values() for key, ref in refs.items()}
-        stored = self.home.objects.put_files(files, known)
+        with self._failure_swept(), self.home.objects.taken_back_on_error():
+            table = self.home.objects.put_tensors(tensors, self._tables.values())
+            stored = self.home.objects.put_files(files, known)
         return table, stored, list(dict.fromkeys([*table.objects, *stored.values()]))
 
     def _append_commit(
@@ -203,7 +206,8 @@ class Writer:
 
     def _append(self, kind: Kind, body: Mapping[str, Any]) -> tuple[Record, bool]:
         """Write the next record; or take in one of ours there that was given up, as no answer came: then False."""
-        record = self.home.log.append(self._head, kind=kind, attempt=self.attempt, body=body)
+        with self._failure_swept():
+            record = self.home.log.append(self._head, kind=kind, attempt=self.attempt, body=body)
         self._head = self._head.after(record)
         if record.kind == "finish" and self._finished is not None:
             self._finished |= retention.digests([record])
@@ -213,6 +217,15 @@ class Writer:
             self._parent = record.number
             self._swept = False
         return record, ours
+
+    @contextlib.contextmanager
+    def _failure_swept(self) -> Iterator[None]:
+        """Let what a save leaves that fails in the block be removed after the next save that does not."""
+        try:
+            yield
+        except Exception:
+            self._swept = False
+            raise
 
     def _written(self, record: Record, points: list[Point]) -> None:
         """Go on from the commit just written: the copy for readers, what is known, and what is no longer needed."""
@@ -232,22 +245,38 @@ class Writer:
             warn(f"{self.home.store.at(LAST)}: not written: {first_line(error)}")
 
     def _prune(self, dropped: list[Point]) -> None:
-        """Delete what the record just written no longer keeps; the first time, what dead attempts left behind too."""
+        """Delete what the record just written no longer keeps; the first time, what dead attempts left behind too.
+
+        Why no age is asked for: whoever writes objects has claimed the run before, by a record. The log is looked at
+        after the listing, and where it ends with our own record, nothing that was listed is of a successor: it is ours
+        (and we do nothing else now), or of attempts that can never write a record again. As no name comes twice, that
+        stays true however long we stand still before we delete. Who looked first and listed then would not be safe.
+        """
         objects = self.home.objects
         if self._finished is None:
             return
         try:
             candidates = objects.names() if not self._swept else [name for point in dropped for name in point.objects]
-            # Looked at after the listing: objects that a successor writes from now on are not in it.
-            if not candidates or self.home.store.exists(record_name(self._head.number + 1)):
+            left = self._unfinished() if not self._swept else []
+            if not (candidates or left) or self.home.store.exists(record_name(self._head.number + 1)):
                 return
             needed = self._finished.union(*(point.objects for point in self._points))
             retention.remove(objects, candidates, needed=needed)
+            for write in left:
+                abandon(self.home.store, write)
             self._swept = True
         except Exception as error:
             # The commit is safe and garbage hurts nobody: go on, and sweep all of it after the next commit.
             self._swept = False
             warn(f"{self.home.store.uri}: old checkpoints not removed yet: {first_line(error)}")
+
+    def _unfinished(self) -> list[Unfinished]:
+        try:
+            return unfinished(self.home.store, OBJECTS)
+        except Exception as error:
+            # That takes a right of its own (s3:ListBucketMultipartUploads); objects are removed without it.
+            warn(f"{self.home.store.uri}: what saves that were cut short hold is not known: {first_line(error)}")
+            return []
 
 
 def _all_readable(home: RunHome, first: int, last: int) -> bool:

@@ -117,7 +117,7 @@ class Store:
             fs.retries = S3_RETRIES
         return fs
 
-    def _within(self, size: int = 0) -> dict[str, float]:
+    def deadline(self, size: int = 0) -> dict[str, float]:
         """Return the deadline of one call that carries `size` bytes, as the file systems of object stores take it."""
         if self.scheme == "memory":
             return {}
@@ -145,7 +145,7 @@ class Store:
         """
         if self.local:
             return (self.local / name).read_bytes()
-        return self.fs.cat_file(self.at(name), **self._within(1 << 30))
+        return self.fs.cat_file(self.at(name), **self.deadline(1 << 30))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Return the bytes [start, end) of a file."""
@@ -153,7 +153,7 @@ class Store:
             with self.open(name) as file:
                 file.seek(start)
                 return file.read(end - start)
-        return self.fs.cat_file(self.at(name), start=start, end=end, **self._within(end - start))
+        return self.fs.cat_file(self.at(name), start=start, end=end, **self.deadline(end - start))
 
     def info(self, name: str) -> dict[str, Any]:
         """Return what the store knows of a file without reading it; "size" is always there.
@@ -169,9 +169,9 @@ class Store:
         if self.scheme == "s3":
             # The file system's own info also lists, to tell a folder from nothing; a start asks about many such names.
             bucket, key, _ = self.fs.split_path(self.at(name))
-            found = self.fs.call_s3("head_object", Bucket=bucket, Key=key, **self._within())
+            found = self.fs.call_s3("head_object", Bucket=bucket, Key=key, **self.deadline())
             return {"size": found["ContentLength"], "ETag": found["ETag"]}
-        known = self.fs.info(self.at(name), refresh=True, **self._within())
+        known = self.fs.info(self.at(name), refresh=True, **self.deadline())
         if known["type"] == "directory":
             raise FileNotFoundError(self.at(name))
         return known
@@ -194,7 +194,7 @@ class Store:
                 write_synced(temporary, data)
                 os.replace(temporary, target)
             return
-        self.fs.pipe_file(self.at(name), data if isinstance(data, bytes) else bytes(data), **self._within(len(data)))
+        self.fs.pipe_file(self.at(name), data if isinstance(data, bytes) else bytes(data), **self.deadline(len(data)))
 
     def create(self, name: str, data: bytes) -> bool:
         """Put a file there if none is; returns False when there is one already (it is left as it is)."""
@@ -213,7 +213,7 @@ class Store:
                 self.fs.pipe_file(self.at(name), data)
             return True
         try:
-            self.fs.pipe_file(self.at(name), data, mode="create", **self._within(len(data)))
+            self.fs.pipe_file(self.at(name), data, mode="create", **self.deadline(len(data)))
         except OSError as error:
             if _is_precondition_failure(error):
                 return False
@@ -274,7 +274,7 @@ class Store:
             return sorted(p.relative_to(top).as_posix() for p in found if not p.name.startswith(TEMPORARY))
         root = self.fs._strip_protocol(top)
         try:
-            return sorted(name[len(root) :].lstrip("/") for name in self.fs.find(top, **self._within()))
+            return sorted(name[len(root) :].lstrip("/") for name in self.fs.find(top, **self.deadline()))
         except FileNotFoundError:
             return []
 
@@ -284,7 +284,7 @@ class Store:
             if self.local:
                 (self.local / name).unlink()
             else:
-                self.fs.rm_file(self.at(name), **self._within())
+                self.fs.rm_file(self.at(name), **self.deadline())
         except FileNotFoundError:
             pass
 
@@ -295,7 +295,7 @@ class Store:
                 shutil.rmtree(self.local / name)
             return
         with contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self.at(name), recursive=True, **self._within())
+            self.fs.rm(self.at(name), recursive=True, **self.deadline())
 
     def probe(self) -> bool:
         """Write here and see whether "put if absent" is honoured.
@@ -328,7 +328,7 @@ class Store:
             return sorted(name for name in names if not name.startswith(TEMPORARY))
         try:
             found = (
-                self.fs.ls(top, detail=True, refresh=True, **self._within())
+                self.fs.ls(top, detail=True, refresh=True, **self.deadline())
                 if self.scheme != "memory"
                 else self.fs.ls(top, detail=True)
             )

@@ -9,8 +9,10 @@
 """
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
-from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.errors import CarryoverError, RunAgain, WrongInput
 
 FORMAT = 1
 RUNS = "runs"
@@ -25,8 +27,40 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RUN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+# So often something that does not verify is read before the way to the store is given up.
+_READS = 4
+Read = TypeVar("Read")
+
+
 class Damaged(CarryoverError, ValueError):
-    """A stored file is missing, cut, changed or unreadable; found before anything in it was believed."""
+    """A stored file is missing, cut, changed or unreadable; found before anything in it was believed.
+
+    Attributes:
+        found: digest of what was read where something was, None where nothing was.
+    """
+
+    def __init__(self, message: str, *, found: str | None = None) -> None:
+        super().__init__(message)
+        self.found = found
+
+
+def settled(look: Callable[[], Read]) -> Read:
+    """Return what `look` reads and verifies; what it finds changed is read again, as the way may have spoilt it.
+
+    Raises:
+        Damaged: when it is missing, or the same wrong content comes twice: then that is what is stored.
+        RunAgain: when the content is another each time, so that nothing is known of what is stored.
+    """
+    seen: dict[str, Damaged] = {}
+    while len(seen) < _READS:
+        try:
+            return look()
+        except Damaged as error:
+            if error.found is None or error.found in seen:
+                raise
+            seen[error.found] = error
+    said = next(iter(seen.values()))
+    raise RunAgain(f"{said}; it was read {_READS} times and was another each time: the way to the store spoils it")
 
 
 def padded(number: int) -> str:

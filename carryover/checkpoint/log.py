@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from carryover.checkpoint.layout import FORMAT, LAST, LOG, Damaged, record_name, record_number
+from carryover.checkpoint.layout import FORMAT, LAST, LOG, Damaged, record_name, record_number, settled
 from carryover.checkpoint.store import Ref
 from carryover.ground.digests import canonical, digest
 from carryover.ground.errors import Superseded
@@ -144,11 +144,14 @@ class Log:
         last, problems = "", []
         for candidate in range(number, -1, -1):
             try:
-                data = self._bytes(candidate)
-                last = last or digest(data)
-                record = decode(candidate, data)
-                return Head(number, last, record.newest, record.attempt, tuple(problems))
+                record = self.read(candidate)
+                return Head(number, last or record.digest, record.newest, record.attempt, tuple(problems))
             except Damaged as error:
+                if error.found is None and not last:
+                    # A listing named it, and nothing is there: a name may be spoilt on its way as well as a content.
+                    number = candidate - 1
+                    continue
+                last = last or error.found or ""
                 problems.append(str(error))
         return Head(number, last, unreadable=tuple(problems))
 
@@ -166,23 +169,22 @@ class Log:
 
         Raises:
             Damaged: when it is missing or is not the record that was written.
+            RunAgain: when every read gives something else.
         """
-        return decode(number, self._bytes(number))
+        return settled(lambda: decode(number, self._bytes(number)))
 
     def scan(self) -> Iterator[Record | Damaged]:
         """Yield every record from number 0 on, or what is wrong with it; a link to another predecessor is wrong too."""
         before: str | None = ""
         for number in range(self.head().number + 1):
-            data: bytes | None = None
             try:
-                data = self._bytes(number)
-                record = decode(number, data)
-                if record.previous != before:
-                    raise Damaged(f"{record_name(number)}: the chain breaks here, it follows another record")
-                yield record
+                record = self.read(number)
+                broken = Damaged(f"{record_name(number)}: the chain breaks here, it follows another record")
+                yield record if record.previous == before else broken
+                before = record.digest
             except Damaged as error:
                 yield error
-            before = None if data is None else digest(data)
+                before = error.found
 
     def records(self) -> list[Record]:
         """Return the whole history.
@@ -248,7 +250,8 @@ class Log:
                 raise
         # Our own nonce there means that this try arrived, whatever the store answered. A record of our attempt behind
         # our own head is an earlier try of the same, whose answer was lost: an attempt has one writer.
-        if self._bytes(record.number) == record.data:
+        # (Read twice where need be: one answer may be spoilt on its way.)
+        if any(self._bytes(record.number) == record.data for _ in range(2)):
             return record
         if earlier := self._earlier_try(record):
             return earlier
@@ -291,6 +294,14 @@ def decode(number: int, data: bytes) -> Record:
     Raises:
         Damaged: unless they are, unchanged, what was written under this number.
     """
+    try:
+        return _decode(number, data)
+    except Damaged as error:
+        error.found = digest(data)
+        raise
+
+
+def _decode(number: int, data: bytes) -> Record:
     name = record_name(number)
     try:
         plain = json.loads(data)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from carryover.checkpoint.layout import FORMAT, OBJECTS, Damaged, is_digest, object_name
+from carryover.checkpoint.layout import FORMAT, OBJECTS, Damaged, is_digest, object_name, settled
 from carryover.checkpoint.pack import ITEM_SIZES, RawTensor, parse, pieces
 from carryover.ground.digests import Hasher, canonical, digest
 from carryover.ground.storage import Store
@@ -124,13 +124,9 @@ class Objects:
 
         Raises:
             Damaged: when it is missing, or not of the size and digest that `ref` says.
+            RunAgain: when every read gives something else.
         """
-        try:
-            data = self.home.read(object_name(ref.digest))
-        except FileNotFoundError:
-            raise Damaged(f"{object_name(ref.digest)}: missing") from None
-        _check(ref, len(data), digest(data))
-        return data
+        return settled(lambda: self._get(ref))
 
     def put_files(self, files: Mapping[str, bytes], known: Mapping[str, Ref] = MappingProxyType({})) -> dict[str, Ref]:
         """Write files and return the object of each by name.
@@ -157,6 +153,17 @@ class Objects:
 
     def check(self, ref: Ref) -> None:
         """Hash an object in pieces, in little memory; raises as `get` does."""
+        settled(lambda: self._check(ref))
+
+    def _get(self, ref: Ref) -> bytes:
+        try:
+            data = self.home.read(object_name(ref.digest))
+        except FileNotFoundError:
+            raise Damaged(f"{object_name(ref.digest)}: missing") from None
+        _check(ref, len(data), digest(data))
+        return data
+
+    def _check(self, ref: Ref) -> None:
         hasher, size = Hasher(), 0
         try:
             with self.home.open(object_name(ref.digest)) as file:
@@ -261,9 +268,9 @@ def _save() -> str:
 
 def _check(ref: Ref, size: int, found: str) -> None:
     if size != ref.size:
-        raise Damaged(f"{object_name(ref.digest)}: {size} bytes, must be {ref.size}")
+        raise Damaged(f"{object_name(ref.digest)}: {size} bytes, must be {ref.size}", found=found)
     if found != ref.digest:
-        raise Damaged(f"{object_name(ref.digest)}: content has changed, its blake3 is {found}")
+        raise Damaged(f"{object_name(ref.digest)}: content has changed, its blake3 is {found}", found=found)
 
 
 def _groups(tensors: Mapping[str, RawTensor], places: Mapping[str, Ref]) -> list[list[RawTensor]]:

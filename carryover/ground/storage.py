@@ -240,12 +240,14 @@ class Store:
         file = self.fs.open(self.at(name), "wb")
         try:
             yield cast(BinaryIO, file)
+            file.close()
         except BaseException:
-            # Closing would complete the upload; a file that is not whole must not appear.
-            file.discard()
+            # Closing would complete the upload; a file that is not whole must not appear. What was sent of it is
+            # dropped if the store can be asked; what went wrong first is what is said.
             file.closed = True
+            with contextlib.suppress(Exception):
+                file.discard()
             raise
-        file.close()
 
     def upload(self, path: Path, name: str) -> None:
         """Copy a local file into the store."""

@@ -14,7 +14,7 @@ writer again there (`resume`). Nothing here is collective: one process writes.
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
@@ -141,6 +141,21 @@ class Writer:
         self._written(record, points)
         return record
 
+    def commit_again(self, record: Record, keep: Keep, *, protect: Collection[int] = ()) -> Record:
+        """Commit the content of the commit that was loaded once more, in its place, with another choice of what stays.
+
+        Args:
+            protect: numbers of commits that stay whatever `keep` says.
+
+        Raises:
+            Superseded, and what the store raises: as `commit`.
+        """
+        self._points = [point for point in self._points if point.number != record.number]
+        told = {name: value for name, value in record.body.items() if name not in ("kept", "parent")}
+        again, points = self._append_commit(told, retention.digests([record]), keep, protect=protect)
+        self._written(again, points)
+        return again
+
     def finish(
         self,
         *,
@@ -193,10 +208,11 @@ class Writer:
         return table, stored, list(dict.fromkeys([*table.objects, *stored.values()]))
 
     def _append_commit(
-        self, body: Mapping[str, Any], digests: frozenset[str], keep: Keep
+        self, body: Mapping[str, Any], digests: frozenset[str], keep: Keep, *, protect: Collection[int] = ()
     ) -> tuple[Record, list[Point]]:
         """Write a commit's record; return it with the points of all that was kept until then, its own last."""
-        protect = () if self.resumed_from is None else (self.resumed_from,)
+        if self.resumed_from is not None:
+            protect = {*protect, self.resumed_from}
         while True:
             points = [*self._points, Point(self._head.number + 1, body["score"], digests)]
             kept = retention.what_to_keep(points, keep, protect=protect)

@@ -1,4 +1,4 @@
-"""Owns `carryover checkpoint`: what a run's checkpoints are, and whether they are whole."""
+"""Owns `carryover checkpoint`: what a run's checkpoints are, whether they are whole, and which of them stay."""
 
 import json
 from collections import Counter
@@ -10,6 +10,7 @@ import click
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
+from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.store import Table
 from carryover.checkpoint.verify import verify as inspect
 from carryover.ground import storage
@@ -21,7 +22,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @click.group(name="checkpoint")
 def command() -> None:
-    """List, show and verify the checkpoints of a run.
+    """List, show, verify and prune the checkpoints of a run.
 
     URI is a run home (STORE/runs/KEY); or give the store, as URI or by --store, and --run-key KEY.
     """
@@ -109,6 +110,62 @@ def verify(uri: str, store: str, run_key: str) -> None:
     if result.problems:
         raise Damaged(f"{home.store.uri}: {len(result.problems)} of {looked} are not what was written")
     click.echo(f"{home.store.uri}: {looked}: all as written")
+
+
+@command.command()
+@_where
+@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="Newest ones that stay. Default: the recipe's.")
+@click.option("--keep-best", type=click.IntRange(0), metavar="N", help="Best ones that stay. Default: the recipe's.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def prune(uri: str, store: str, run_key: str, keep_last: int | None, keep_best: int | None, dry_run: bool) -> None:
+    """Keep fewer checkpoints of a run that nobody trains now, and remove all that nothing refers to.
+
+    What the last attempt was resumed from stays, the best weights so far, and every finish. A run with a living
+    attempt is refused with exit code 75: that one prunes by itself.
+    """
+    from carryover.checkpoint.prune import plan
+    from carryover.checkpoint.prune import prune as carry_out
+
+    home = _open(uri, store, run_key)
+    keep = _keep(home, keep_last, keep_best)
+    found = plan(home, keep)
+    click.echo(home.store.uri)
+    click.echo(f"keeps commits {', '.join(map(str, found.kept))}")
+    if found.empty:
+        click.echo("nothing to remove")
+        return
+    words = "would remove" if dry_run else "removes"
+    click.echo(
+        f"{words} commits {', '.join(map(str, found.dropped)) or 'none'}: {len(found.objects)} objects, "
+        f"{_size(found.bytes)}, and {found.unfinished} writes that never ended"
+    )
+    if not dry_run:
+        record = carry_out(home, keep)
+        click.echo(f"record {record.number}: commits {', '.join(map(str, record.kept))} are kept from now on")
+
+
+def _keep(home: RunHome, keep_last: int | None, keep_best: int | None) -> Keep:
+    """Return what a person asked for, with the recipe that the run last had for the rest."""
+    last = home.latest_claim()
+    settings = {**home.run().get("recipe", {}), **(last.body["changes"] if last else {})}
+    own = {name: settings.get(f"checkpoint.{name}", default) for name, default in (("keep_last", 2), ("keep_best", 1))}
+    best = own["keep_best"] if keep_best is None else keep_best
+    greater = not best or _greater_is_better(home, str(settings.get("optimization.val_metric", "auto")))
+    return Keep(last=own["keep_last"] if keep_last is None else keep_last, best=best, greater_is_better=greater)
+
+
+def _greater_is_better(home: RunHome, metric: str) -> bool:
+    """Say which scores are the best, from the task that the newest scored commit carries."""
+    from carryover.tasks import task
+    from carryover.tasks.metrics import find_metric
+
+    scored = [record for record in home.commits() if record.score is not None]
+    if not scored:
+        return True
+    if task.FILE not in scored[-1].files:
+        raise WrongInput(f"{home.store.uri}: its commits don't say which scores are better; give --keep-best 0")
+    file = home.objects.get_file(scored[-1].files[task.FILE])
+    return find_metric(metric, task.restore_task({task.FILE: file}).problem_type).greater_is_better
 
 
 def _open(uri: str, store: str, run_key: str) -> RunHome:

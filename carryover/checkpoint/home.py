@@ -9,8 +9,12 @@
                                                             writer.commit(...) ... writer.finish(...)
 
 Every read is verified by size and digest before it is believed. A checkpoint that does not verify is reported, and the
-next older one that was kept is used; where commits exist but none verifies, it is an error: a run never starts from
-zero by itself.
+next older one that does is used; where commits exist but none verifies, it is an error: a run never starts from zero
+by itself.
+
+A commit that is no longer kept may still be whole: in a copy of the home, taken file by file while a writer worked on,
+the log may be newer than the objects. So the next older one is looked for among all commits. What was newest when the
+copying began is whole in the copy, in whatever order files were taken, if it was kept until the copying had ended.
 """
 
 import json
@@ -18,16 +22,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carryover.checkpoint.layout import LOG, RUN, RUNS, Damaged, run_folder
+from carryover.checkpoint.layout import LOG, RUN, RUNS, Damaged, run_folder, settled
 from carryover.checkpoint.log import Head, Kind, Log, Record
 from carryover.checkpoint.retention import Point
 from carryover.checkpoint.store import Objects, RawTensor, Table
 from carryover.ground import console, storage
-from carryover.ground.digests import canonical
-from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.digests import canonical, digest
+from carryover.ground.errors import CarryoverError, RunAgain, WrongInput
 from carryover.ground.storage import Store
 
 Report = Callable[[str], None]
+# So often a reader of a living run begins anew, because what it read was removed meanwhile.
+_LOOKS = 50
 
 
 @dataclass(frozen=True)
@@ -85,24 +91,32 @@ class RunHome:
 
     def start(self, run: Mapping[str, Any]) -> dict[str, Any]:
         """Write run.json unless there is one; return the one that is there."""
-        self.store.create(RUN, canonical(run))
+        plain = json.loads(canonical(run))
+        self.store.create(RUN, canonical({**plain, "check": digest(canonical(plain))}))
         return self.run()
 
     def run(self) -> dict[str, Any]:
-        """Return run.json.
+        """Return run.json, without its own digest.
 
         Raises:
-            Damaged: when it is missing or no JSON object.
+            Damaged: when it is missing or is not what was written.
         """
+        return settled(self._run)
+
+    def _run(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.store.read(RUN))
+            data = self.store.read(RUN)
         except FileNotFoundError:
             raise Damaged(f"{self.store.at(RUN)}: missing") from None
-        except ValueError as error:
-            raise Damaged(f"{self.store.at(RUN)}: not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise Damaged(f"{self.store.at(RUN)}: not a JSON object")
-        return found
+        try:
+            found = json.loads(data)
+            if found.pop("check") == digest(canonical(found)):
+                return found
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass  # Said below: whatever it is, it is not what was written.
+        raise Damaged(
+            f"{self.store.at(RUN)}: content has changed, it does not match its own digest", found=digest(data)
+        )
 
     def latest_claim(self, head: Head | None = None) -> Record | None:
         """Return the newest readable claim (as of `head`), None when nobody has claimed this run."""
@@ -127,7 +141,7 @@ class RunHome:
 
     def commits(self) -> list[Record]:
         """Return the commits that are kept and readable, oldest first; their objects are not looked at."""
-        return sorted(self._candidates(self.log.head(), on_damage=lambda _: None), key=lambda record: record.number)
+        return sorted(self._kept(self.log.head(), on_damage=lambda _: None), key=lambda record: record.number)
 
     def fruitless_attempts(self, owner: str) -> int:
         """Return how many attempts in a row, the last ones, were `owner`'s and brought no commit."""
@@ -152,13 +166,16 @@ class RunHome:
 
         Raises:
             CarryoverError: when there are commits and none of them verifies.
+            RunAgain: when checkpoints of a living run are removed faster than they can be read, time and again.
         """
-        while True:
+        for _ in range(_LOOKS):
             head, problems = self.log.head(), []
             loaded = self._load_newest_of(head, problems.append)
             # Damage, or the retention of a living attempt? Only who has written a record since may have removed it.
             if not problems or not self.log.has_grown(head):
                 break
+        else:
+            raise RunAgain(f"{self.store.uri}: its checkpoints change faster than they can be read; try again later")
         for problem in (*head.unreadable, *problems):
             on_damage(f"{self.store.uri}: {problem}")
         if loaded is None:
@@ -166,7 +183,7 @@ class RunHome:
         return loaded
 
     def _load_newest_of(self, head: Head, on_damage: Report) -> Loaded | None:
-        for record in self._candidates(head, on_damage):
+        for record in self._commits(head, on_damage):
             try:
                 return self.load(record, head)
             except Damaged as error:
@@ -195,10 +212,12 @@ class RunHome:
     def points(self, newest: Record, head: Head) -> list[Point]:
         """Return what retention goes on with after `newest` was loaded: the commits it kept that are still whole.
 
-        Where newer commits did not verify, what they no longer kept is left out: whoever wrote them may stand still in
-        the middle of removing it, and go on with that at any time.
+        Where newer commits did not verify, what they no longer kept is left out, be it `newest` itself: whoever wrote
+        them may stand still in the middle of removing it, and go on with that at any time.
         """
-        still = {record.number for record in self._candidates(head, on_damage=lambda _: None)}
+        still = {record.number for record in self._kept(head, on_damage=lambda _: None)}
+        if newest.number not in still:
+            return []
         found = [Point.of(newest)]
         for number in sorted(still.intersection(newest.kept) - {newest.number}):
             try:
@@ -215,7 +234,7 @@ class RunHome:
         Raises:
             CarryoverError: when there are commits and none is whole.
         """
-        for record in self._candidates(head, on_damage=lambda _: None):
+        for record in self._commits(head, on_damage=lambda _: None):
             try:
                 self.objects.check_sizes(record.objects)
             except Damaged:
@@ -224,7 +243,30 @@ class RunHome:
         self._refuse_zero(head)
         return None
 
-    def _candidates(self, head: Head, on_damage: Report) -> Iterator[Record]:
+    def _commits(self, head: Head, on_damage: Report) -> Iterator[Record]:
+        """Yield the commits that may be whole, newest first: those that are kept, and others whose objects are there.
+
+        Args:
+            on_damage: told about records that can't be read, while it is not known that they are of no use any more.
+        """
+        number, kept, there = head.newest.commit, None, None
+        while number is not None:
+            try:
+                record = self.log.read(number)
+            except Damaged as error:
+                if kept is None or number in kept:
+                    on_damage(str(error))
+            else:
+                kept = kept or record.kept
+                if number in kept:
+                    yield record
+                else:
+                    there = there or set(self.objects.names())
+                    if there.issuperset(ref.digest for ref in record.objects):
+                        yield record
+            number = self.log.newest_before(number).commit
+
+    def _kept(self, head: Head, on_damage: Report) -> Iterator[Record]:
         """Yield the readable commits that are kept, newest first; the newest readable one says which these are."""
         newest, number = None, head.newest.commit
         while newest is None and number is not None:

@@ -25,6 +25,12 @@ from carryover.cli.options import ManyValues, output_options, recipe_options, st
 )
 @click.option("--time-limit", type=float, default=None, metavar="SECONDS", help="Training time; see resume.time_limit.")
 @click.option(
+    "--trust-pickle",
+    is_flag=True,
+    help="Let pickled weights of a checkpoint_name hold more than tensors: CODE IN THEM IS RUN, with your rights and "
+    "secrets. Only for files whose maker you trust; safetensors never need it. For this start alone: no recipe key.",
+)
+@click.option(
     "--grace-seconds",
     type=float,
     default=25.0,

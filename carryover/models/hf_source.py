@@ -3,7 +3,8 @@
 Everything here that needs transformers imports it when called; `check_source` needs nothing.
 
 A checkpoint is data of others. Code that it brings along is never run: transformers would otherwise ask on the console
-whether it may, and a pipe that says yes would be an answer. Of pickled weights only tensors are read.
+whether it may, and a pipe that says yes would be an answer. Of pickled weights only tensors are read, unless a person
+trusts them for this start (trust.py).
 """
 
 import json
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carryover.ground.console import warn
 from carryover.ground.errors import WrongInput
+from carryover.models import trust
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +37,8 @@ SHIFTED_POSITIONS = frozenset(
     + "roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod".split()
 )
 KEY = "model.hf_text.checkpoint_name"
+# Before it, a crafted pickle got past weights_only: CVE-2025-32434 (up to 2.5), CVE-2026-24747 (up to 2.9).
+OLDEST_TORCH = (2, 10)
 
 
 def is_folder(name: str) -> bool:
@@ -120,7 +125,7 @@ def _why(error: Exception) -> str:
     if type(error).__name__ == "UnpicklingError":
         return (
             "holds more than tensors, which could be code; nothing of it was run: use a checkpoint with "
-            "model.safetensors"
+            f"model.safetensors, or {trust.FLAG} where you trust whoever made it with this machine and its secrets"
         )
     known = isinstance(error, (OSError, ValueError, RuntimeError)) and not isinstance(error, WrongInput)
     return f"cannot be opened: {line[:300]}" if known else ""
@@ -167,6 +172,36 @@ def position_limit(config: Mapping[str, Any], tokenizer_limit: int) -> int | Non
     return min(limits, default=None)
 
 
+def check_torch(version: str) -> None:
+    """See that "only tensors" can be relied on.
+
+    Raises:
+        WrongInput: when this torch is older than that.
+    """
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise WrongInput(
+            f"{KEY}: weights of others can't be opened safely by torch {version} (CVE-2026-24747); it must be {oldest} "
+            "or newer"
+        )
+
+
+def _open_weights(config: Any, source: str) -> tuple[Any, dict[str, Any]]:
+    """Return the model and what transformers reports of opening its weights."""
+    import torch
+    from transformers import AutoModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    how: dict[str, Any] = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    if trust.pickles_are_trusted():
+        warn(f"{KEY}: where the weights of '{source}' are a pickle, code in it is run ({trust.FLAG})")
+        if (weights := trust.run_pickles(source)) is not None:
+            found = MODEL_MAPPING[type(config)]
+            kind: Any = found[0] if isinstance(found, tuple) else found
+            return kind.from_pretrained(None, state_dict=weights, **how)
+    return AutoModel.from_pretrained(source, trust_remote_code=False, weights_only=True, **how)
+
+
 def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
     """Return the encoder in float32: the encoder half of an encoder-decoder model, without an unused pooler.
 
@@ -181,19 +216,13 @@ def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
     from transformers import AutoModel
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+    check_torch(torch.__version__)
     with _opening("weights" if source else "config", source or str(config.get("model_type"))):
         parsed = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
         if source is None:
             model, missing = AutoModel.from_config(parsed, dtype=torch.float32, trust_remote_code=False), []
         else:
-            model, report = AutoModel.from_pretrained(
-                os.path.expanduser(source),
-                config=parsed,
-                dtype=torch.float32,
-                output_loading_info=True,
-                trust_remote_code=False,
-                weights_only=True,
-            )
+            model, report = _open_weights(parsed, os.path.expanduser(source))
             missing = list(report["missing_keys"])
     names = {id(part): name for name, part in model.named_parameters(remove_duplicate=False)}
     encoder = model.get_encoder() if parsed.is_encoder_decoder or hasattr(model, "decoder") else model

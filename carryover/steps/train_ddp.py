@@ -69,6 +69,15 @@ class Plan:
     time_limit: float | None
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How ranks are started; nothing of it is kept."""
+
+    ranks: int
+    grace_seconds: float
+    trust_pickle: bool
+
+
 def train_ddp(
     *,
     dataset: str,
@@ -84,6 +93,7 @@ def train_ddp(
     nproc_per_node: int = 1,
     time_limit: float | None = None,
     grace_seconds: float = 25.0,
+    trust_pickle: bool = False,
 ) -> dict[str, Any]:
     """Train, or go on training, and return the result (also in DIR/result.json).
 
@@ -96,6 +106,7 @@ def train_ddp(
         resume: "auto", "never" (refuse to go on with a run that has commits) or "must" (refuse to start from zero).
         time_limit: seconds of training, over all attempts of the run or of each (resume.time_limit).
         grace_seconds: how long ranks may take to save after SIGTERM.
+        trust_pickle: let pickled weights of others hold more than tensors, which is to run code in them.
 
     Raises:
         CarryoverError: with the exit code of the design.
@@ -112,7 +123,9 @@ def train_ddp(
     # While there are ranks, launch.ranks hears the signal instead and lets them save.
     with ranks.on_stop_signal(_stop):
         plan = _plan(dataset, store, recipe, overrides, run_key, time_limit)
-        finish = _finished(plan) or _train(plan, owner, takeover, resume, nproc_per_node, grace_seconds)
+        finish = _finished(plan) or _train(
+            plan, owner, takeover, resume, Launch(nproc_per_node, grace_seconds, trust_pickle)
+        )
         card = _deliver(plan, finish, output)
         return write_result(_result(plan, finish, card, time.monotonic() - started), output, outputs_dir)
 
@@ -206,10 +219,10 @@ def _finished(plan: Plan) -> Record | None:
     return finish
 
 
-def _train(plan: Plan, owner: str, takeover: bool, resume: str, nproc_per_node: int, grace_seconds: float) -> Record:
+def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) -> Record:
     """Claim the run, run the ranks, and return the finish record."""
     home, run_key = plan.home, plan.run_key
-    _announce(plan, nproc_per_node)
+    _announce(plan, launch.ranks)
     _obey(home, resume, owner)
     fruitless = home.fruitless_attempts(owner) if owner else 0
     if fruitless >= MOST_FRUITLESS:
@@ -225,16 +238,14 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, nproc_per_node: 
         if writer is None:
             say("another owner finished this run meanwhile")
         else:
-            _attempt(plan, writer, rows, scratch, nproc_per_node, grace_seconds)
+            _attempt(plan, writer, rows, scratch, launch)
     finish = home.finish_record()
     if finish is None:
         raise CarryoverError(f"run {run_key}: the ranks ended without a finish record")
     return finish
 
 
-def _attempt(
-    plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path, nproc_per_node: int, grace_seconds: float
-) -> None:
+def _attempt(plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path, launch: Launch) -> None:
     """Run the ranks of one attempt; returns when they finished the run, raises what ended them otherwise."""
     last = plan.home.latest_claim()
     assert last is not None
@@ -250,10 +261,11 @@ def _attempt(
         lost_step=last.body["heartbeat_step"],
         progress=str(ranks.progress_file(scratch)),
         first_step=os.environ.get(FIRST_STEP_VARIABLE, ""),
+        trust_pickle=launch.trust_pickle,
     )
     with Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(scratch)):
         ending = ranks.run_ranks(
-            RANK_MODULE, spec.as_json(), ranks=nproc_per_node, scratch=scratch, grace_seconds=grace_seconds
+            RANK_MODULE, spec.as_json(), ranks=launch.ranks, scratch=scratch, grace_seconds=launch.grace_seconds
         )
     if ending.exit_code:
         raise _ERRORS.get(ending.exit_code, CarryoverError)(f"run {plan.run_key}: {ending.message}")

@@ -25,6 +25,7 @@ from carryover.data.schema import Schema
 from carryover.ground import dist, storage
 from carryover.ground.console import say, warn
 from carryover.ground.errors import RunAgain
+from carryover.models import trust
 from carryover.tasks.metrics import Metric, find_metric
 from carryover.train import recipe as recipes
 from carryover.train.engine import Engine
@@ -69,7 +70,8 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     loaded = load_agreed(home, device)
     writer = Writer.resume(home, spec.handoff, loaded) if dist.rank() == 0 else None
     schema = Schema.from_json(spec.schema)
-    parts = build_parts(recipe.model, recipe.data, schema, home, loaded, seed=recipe.seed)
+    with trust.pickles(trusted=spec.trust_pickle):
+        parts = build_parts(recipe.model, recipe.data, schema, home, loaded, seed=recipe.seed)
     state = _state(spec, loaded)
     state.precision = choose_precision(recipe.env, device, state.precision)
     engine = Engine(

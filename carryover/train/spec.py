@@ -20,6 +20,7 @@ class Spec:
         lost_step: the newest step that the attempt before this one is known to have reached; None when unknown.
         progress: local file for the newest step.
         first_step: local file for the time of the first step; "" for none.
+        trust_pickle: whether code in pickled weights may be run, said by a person for this start alone.
     """
 
     home: str
@@ -33,6 +34,7 @@ class Spec:
     lost_step: int | None
     progress: str
     first_step: str
+    trust_pickle: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values; `Spec(**values)` is the way back."""

@@ -15,7 +15,11 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from carryover.ground.errors import WrongInput
-from carryover.models import hf_source
+from carryover.models import hf_source, trust
+from carryover.steps.prepare_data import prepare_data
+from carryover.train.recipe import keys, make
+from tests.conftest import CarryoverCli
+from tests.train.attempts import SMALL
 
 
 class Payload:
@@ -42,12 +46,12 @@ def folder(tiny_bert: Path, tmp_path: Path) -> Path:
     return tmp_path / "checkpoint"
 
 
-def open_all(folder: Path) -> None:
+def open_all(folder: Path) -> torch.nn.Module:
     """What a first start does with `model.hf_text.checkpoint_name`."""
     hf_source.check_source(str(folder), pretrained=True)
     config = hf_source.open_config(str(folder))
     hf_source.open_tokenizer(str(folder))
-    hf_source.build_encoder(config, str(folder))
+    return hf_source.build_encoder(config, str(folder))
 
 
 def zipped(payload: object) -> bytes:
@@ -87,6 +91,84 @@ def test_pickled_weights_that_are_tensors_only_can_be_used(folder: Path, tiny_be
     encoder = hf_source.build_encoder(hf_source.open_config(str(folder)), str(folder))
     name = "embeddings.word_embeddings.weight"
     assert torch.equal(encoder.state_dict()[name], weights[name])
+
+
+class Tensor:
+    """Unpickling it makes a file, and gives a tensor as if nothing had been: nobody sees that code was run."""
+
+    def __init__(self, proof: Path, tensor: torch.Tensor) -> None:
+        self.proof = proof
+        self.tensor = tensor
+
+    def __reduce__(self) -> tuple[object, tuple[str, dict[str, object]]]:
+        return eval, ("__import__('os').mkdir(proof) or tensor", {"proof": str(self.proof), "tensor": self.tensor})
+
+
+def poisoned(folder: Path, tiny_bert: Path, proof: Path) -> None:
+    """Give a checkpoint good weights as a pickle, one of which is not only a tensor."""
+    weights: dict[str, object] = {**load_file(tiny_bert / "model.safetensors")}
+    name = "embeddings.word_embeddings.weight"
+    torch.save({**weights, name: Tensor(proof, weights[name])}, folder / "pytorch_model.bin")  # pyright: ignore[reportArgumentType]
+
+
+def test_only_trust_lets_a_pickle_run(
+    folder: Path, tiny_bert: Path, proof: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poisoned(folder, tiny_bert, proof)
+    with pytest.raises(WrongInput, match=r"nothing of it was run: .* --trust-pickle where you trust"):
+        open_all(folder)
+    assert not proof.exists()
+    with trust.pickles(trusted=True):
+        encoder = open_all(folder)
+    assert proof.exists()
+    weights = load_file(tiny_bert / "model.safetensors")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in encoder.state_dict().items() if name in weights)
+    assert "code in it is run (--trust-pickle)" in capsys.readouterr().err
+    proof.rmdir()
+    with pytest.raises(WrongInput):
+        open_all(folder)
+    assert not proof.exists(), "trust has ended with its start"
+
+
+def test_trust_is_no_key_of_a_recipe() -> None:
+    assert not [name for name in keys() if "trust" in name or "pickle" in name]
+    with pytest.raises(WrongInput, match="unknown key"):
+        make({"env.trust_pickle": True})
+
+
+def test_an_older_torch_opens_no_weights_of_others() -> None:
+    for version in ("2.9.1", "2.5.0+cu121", "1.13.1"):
+        with pytest.raises(WrongInput, match=r"can't be opened safely by torch .* it must be 2\.10 or newer"):
+            hf_source.check_torch(version)
+    for version in ("2.10.0", "2.12.1+cu130", "3.0.0a0+git1"):
+        hf_source.check_torch(version)
+
+
+@pytest.mark.slow
+def test_train_ddp_refuses_a_pickle_with_code_until_it_is_trusted(
+    carryover_cli: CarryoverCli, folder: Path, tiny_bert: Path, proof: Path, tmp_path: Path
+) -> None:
+    poisoned(folder, tiny_bert, proof)
+    lines = ["review,liked", *(f"a very long {i} story about nothing,{'yes' if i % 2 else 'no'}" for i in range(80))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    rows, store = str(tmp_path / "rows.csv"), str(tmp_path / "store")
+    uri = prepare_data(source=[rows], label="liked", column_types={"review": "text"}, store=store)["uri"]
+    recipe = {**SMALL, "model.hf_text.checkpoint_name": folder, "optimization.max_steps": 2}
+    settings = [word for name, value in recipe.items() for word in ("--set", f"{name}={value}")]
+    flags = ["train-ddp", "--dataset", uri, "--store", "store", *settings]
+    refused = carryover_cli(*flags)
+    assert refused.rc == 2, refused.stderr
+    assert "--trust-pickle where you trust" in refused.stderr.splitlines()[-1]
+    assert not proof.exists()
+    trusted = carryover_cli(*flags, "--trust-pickle")
+    assert trusted.rc == 0, trusted.stderr
+    assert proof.exists()
+    proof.rmdir()
+    # The run has weights of its own now, and nothing in it says that the next one is to be trusted.
+    written = [path for path in (tmp_path / "store").rglob("*.json") if "pickle" in path.read_text(errors="replace")]
+    assert written == []
+    assert carryover_cli(*flags).rc == 0
+    assert not proof.exists()
 
 
 def with_code(folder: Path, tiny_bert: Path, proof: Path, place: str, settings: dict[str, object]) -> None:

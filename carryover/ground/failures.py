@@ -27,7 +27,8 @@ def of_store(error: BaseException) -> CarryoverError | None:
         cause = cause.__cause__
     if not (_is_client(cause) or isinstance(error, (ConnectionError, TimeoutError)) or _is_disk(error)):
         return None
-    code = str(getattr(cause, "response", {}).get("Error", {}).get("Code", ""))
+    # (A client's error may have an answer of None: nobody answered.)
+    code = str((getattr(cause, "response", None) or {}).get("Error", {}).get("Code", ""))
     text = f"the store failed: {type(cause).__name__}: {' '.join(str(cause).split()) or code}"
     if type(cause).__name__ in _NOBODY or code in _NOT_OURS:
         return WrongInput(f"{text}; check the credentials and what they may do")

@@ -381,7 +381,8 @@ def _is_precondition_failure(error: OSError) -> bool:
     """Tell a lost race from other failures; gateways word it differently, so the code underneath decides."""
     if isinstance(error, FileExistsError):
         return True
-    cause = error.__cause__
-    code = getattr(cause, "response", {}).get("Error", {}).get("Code", "") if cause else ""
-    status = getattr(cause, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if cause else 0
+    # (None where nobody answered.)
+    answer = getattr(error.__cause__, "response", None) or {}
+    code = answer.get("Error", {}).get("Code", "")
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return code in ("PreconditionFailed", "ConditionalRequestConflict", "412") or status in (409, 412)

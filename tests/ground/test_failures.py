@@ -3,7 +3,7 @@
 import errno
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from carryover.ground import failures
 from carryover.ground.errors import CarryoverError, RunAgain, WrongInput
@@ -24,6 +24,8 @@ def _wrapped(cause: Exception) -> OSError:
         (_wrapped(ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutObject")), WrongInput),
         (_wrapped(ClientError({"Error": {"Code": "SlowDown", "Message": "later"}}, "PutObject")), RunAgain),
         (EndpointConnectionError(endpoint_url="http://127.0.0.1:9"), RunAgain),
+        (ReadTimeoutError(endpoint_url="http://127.0.0.1:9"), RunAgain),
+        (_wrapped(ReadTimeoutError(endpoint_url="http://127.0.0.1:9")), RunAgain),
         (ConnectionResetError(errno.ECONNRESET, "reset"), RunAgain),
         (TimeoutError(), RunAgain),
         (OSError(errno.ENOSPC, "No space left on device"), RunAgain),

@@ -1,6 +1,6 @@
 """Damaged checkpoints by thousands: what is loaded is what some commit saved, what is damaged is said, or it refuses.
 
-CARRYOVER_TORTURE_DAMAGES says how many on the local disk, a twentieth of them on S3; CARRYOVER_TORTURE_SEED, which ones.
+CARRYOVER_TORTURE_DAMAGES says how many on the local disk, a twentieth of them on S3; CARRYOVER_TORTURE_SEED, which.
 """
 
 import os

@@ -8,11 +8,12 @@
 #   lint        ruff (lint and format), import-linter, basedpyright
 #   format      let ruff mend what it can
 #   bench       measurements, as JSON under build/bench/
+#   quality     models on small real data, three seeds each, as docs/quality.md; goes on where it was cut short
 #   docs        write generated pages anew: docs/recipe.md, READMEs of components, compiled pipelines
 #   lock        write requirements.lock anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture lint format bench docs lock
+.PHONY: help setup demo test test-slow torture lint format bench quality docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,9 +60,13 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks.first_step
 
+quality: setup
+	$(BIN)/python -m benchmarks.quality.run
+
 docs: setup
 	$(BIN)/python -m tools.recipe_page
 	$(BIN)/python -m tools.reliability_page
+	$(BIN)/python -m benchmarks.quality.run --page-only
 	$(BIN)/python -m carryover_kfp.readme
 	$(BIN)/carryover compile train -o pipelines/train/pipeline.yaml
 

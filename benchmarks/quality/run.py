@@ -1,0 +1,140 @@
+"""Owns the runs: each case prepared once, each arm trained with each seed and scored on the test rows, by the CLI.
+
+    make quality      or      python -m benchmarks.quality.run --case sst2 --seeds 0 1 2
+
+Everything lies in build/quality, so a run that was cut short goes on, and one that is finished is only scored. Results
+are lines of benchmarks/results/quality.jsonl; a new one of the same case, arm and seed takes the place of the old.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from benchmarks.quality.cases import CASES, DATA, ROOT, SEEDS, Case, minilm
+from benchmarks.quality.page import PAGE, page
+from carryover import __version__
+
+RESULTS = ROOT / "benchmarks" / "results" / "quality.jsonl"
+WORK = ROOT / "build" / "quality"
+KEY = ("case", "arm", "seed")
+
+
+def main() -> None:
+    """Run what was asked for, then write the page."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--case", action="append", choices=[case.name for case in CASES], help="default: all")
+    flags.add_argument("--arm", action="append", help="default: all of a case")
+    flags.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    flags.add_argument("--page-only", action="store_true", help="write docs/quality.md from the results there are")
+    asked = flags.parse_args()
+    for case in [] if asked.page_only else CASES:
+        if asked.case and case.name not in asked.case:
+            continue
+        if not (DATA / case.folder).is_dir():
+            print(f"{case.name}: no data in {DATA / case.folder}; set CARRYOVER_DATA to the folder that has it")
+            continue
+        dataset = prepare(case)
+        for arm in case.arms:
+            for seed in asked.seeds if not asked.arm or arm in asked.arm else ():
+                put(score(case, arm, seed, dataset))
+    PAGE.write_text(page(read()), encoding="utf-8")
+    print(f"written: {PAGE.relative_to(ROOT)}")
+
+
+def prepare(case: Case) -> str:
+    """Prepare a case's rows; return the folder of the Dataset's card."""
+    folder = WORK / case.name
+    folder.mkdir(parents=True, exist_ok=True)
+    train, test = case.tables(DATA / case.folder)
+    for part, table in (("train", train), ("test", test)):
+        pq.write_table(table, folder / f"{part}.parquet")
+    for link in (path for path in (DATA / case.folder).iterdir() if path.is_dir()):
+        # Paths of images are relative to the file that names them.
+        if not (folder / link.name).exists():
+            (folder / link.name).symlink_to(link)
+    types = [word for name, kind in case.column_types.items() for word in ("--column-type", f"{name}={kind}")]
+    carryover(
+        "prepare-data", "--source", str(folder / "train.parquet"), "--test-source", str(folder / "test.parquet"),
+        "--label", case.label, "--problem-type", case.problem_type, "--train-fraction", "0.9",
+        "--validation-fraction", "0.1", "--test-fraction", "0", *types, "--output", str(folder / "data"),
+    )  # fmt: skip
+    return str(folder / "data")
+
+
+def score(case: Case, arm: str, seed: int, dataset: str) -> dict[str, Any]:
+    """Train one arm with one seed, and score it on the test rows; return its line."""
+    folder = WORK / case.name / "".join(letter if letter.isalnum() else "-" for letter in arm) / str(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = {**resolved(case.arms[arm]), "seed": seed}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
+    started = time.monotonic()
+    carryover(
+        "train-ddp", "--dataset", dataset, "--recipe", str(folder / "recipe.yaml"), "--output", str(folder / "model")
+    )
+    seconds = time.monotonic() - started
+    carryover("evaluate", "--model", str(folder / "model"), "--dataset", dataset, "--output", str(folder / "report"))
+    table = pq.read_table(folder / "report" / "predictions.parquet")
+    metrics = json.loads((folder / "report" / "metrics.json").read_text())["metrics"]
+    result = json.loads((folder / "model" / "result.json").read_text())
+    print(f"{case.name}, {arm}, seed {seed}: {case.metric} {metrics[case.metric]:.4f} ({seconds:.0f} s)", flush=True)
+    return {
+        "case": case.name,
+        "arm": arm,
+        "seed": seed,
+        "metric": case.metric,
+        "value": metrics[case.metric],
+        "metrics": metrics,
+        "rows": table.num_rows,
+        "truth": [_short(value) for value in table["label"].to_pylist()],
+        "predictions": [_short(value) for value in table["prediction"].to_pylist()],
+        "recipe": dict(case.arms[arm]),
+        "seconds": result["seconds"],
+        "date": datetime.now(UTC).date().isoformat(),
+        "version": __version__,
+    }
+
+
+def resolved(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe with the folder of the weights in the place of their name."""
+    return {key: minilm() if value == "minilm" else value for key, value in recipe.items()}
+
+
+def carryover(*words: str) -> None:
+    """Run the command line; what it says goes on to the terminal only when it fails."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    command = [sys.executable, "-m", "carryover", *words, "--store", str(WORK / "store")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(words[:1])} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+
+
+def read() -> list[dict[str, Any]]:
+    """Return all results."""
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def put(row: dict[str, Any]) -> None:
+    """Add a result, in the place of an older one of the same case, arm and seed."""
+    rows = [old for old in read() if any(old[key] != row[key] for key in KEY)]
+    rows = sorted([*rows, row], key=lambda one: tuple(one[key] for key in KEY))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+
+
+def _short(value: Any) -> Any:
+    return round(value, 5) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

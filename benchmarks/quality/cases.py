@@ -27,7 +27,7 @@ class Case:
 
     Attributes:
         tables: gives the rows to train on and the rows to test on; paths in them are relative to `folder`.
-        metric: what arms are compared by: accuracy, pearson or r2; more is better.
+        metric: what arms are compared by: accuracy, pearsonr or r2; more is better.
         arms: name -> recipe keys; every arm is trained with each seed.
         goals: arm -> least value of its mean over the seeds, and where the number is from.
         best_of: (arm, others): the arm must not be significantly worse than the best of the others.
@@ -164,7 +164,7 @@ CASES: tuple[Case, ...] = (
         tables=_head(1000),
         label="score",
         problem_type="regression",
-        metric="pearson",
+        metric="pearsonr",
         arms={
             "MiniLM, one sequence": TEXT,
             "MiniLM, siamese": {**TEXT, PAIR_KEY: "siamese", "optimization.learning_rate": 2e-5},

@@ -52,7 +52,7 @@ def _accuracy(truth: np.ndarray, predictions: np.ndarray) -> float:
     return float((truth == predictions).mean())
 
 
-_METRICS = {"r2": _r2, "pearson": _pearson, "accuracy": _accuracy}
+_METRICS = {"r2": _r2, "pearsonr": _pearson, "accuracy": _accuracy}
 
 
 def page(results: Sequence[dict[str, Any]]) -> str:

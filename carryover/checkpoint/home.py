@@ -132,11 +132,11 @@ class RunHome:
         Raises:
             Damaged: when one of them can't be read.
         """
-        found: list[Record] = []
-        number = (head or self.log.head()).newest.finish
+        head, found = head or self.log.head(), []
+        chain, number = self.log.chain(head.number), head.newest.finish
         while number is not None:
-            found.append(self.log.read(number))
-            number = self.log.newest_before(number).finish
+            found.append(chain.read(number))
+            number = chain.newest_before(number).finish
         return found[::-1]
 
     def commits(self) -> list[Record]:
@@ -145,15 +145,16 @@ class RunHome:
 
     def fruitless_attempts(self, owner: str) -> int:
         """Return how many attempts in a row, the last ones, were `owner`'s and brought no commit."""
-        newest, count = self.log.head().newest, 0
+        head, count = self.log.head(), 0
+        chain, newest = self.log.chain(head.number), head.newest
         while newest.claim is not None and newest.claim > max(newest.commit or -1, newest.finish or -1):
             try:
-                if self.log.read(newest.claim).body["owner"] != owner:
+                if chain.read(newest.claim).body["owner"] != owner:
                     break
             except Damaged:
                 break  # Whose it was can't be said; it is not counted against anybody.
             count += 1
-            newest = self.log.newest_before(newest.claim)
+            newest = chain.newest_before(newest.claim)
         return count
 
     def load_newest(self, on_damage: Report = console.warn) -> Loaded | None:
@@ -196,7 +197,7 @@ class RunHome:
         Raises:
             Damaged: when anything of it is not what was written.
         """
-        self.log.confirm(record, head or self.log.head())
+        self.log.chain((head or self.log.head()).number).confirm(record)
         table = self.objects.load_table(record.table)
         _agrees(record, table)
         return Loaded(record, table, self.read_files(record), self.objects.read_tensors(table))
@@ -216,12 +217,13 @@ class RunHome:
         them may stand still in the middle of removing it, and go on with that at any time.
         """
         still = {record.number for record in self._kept(head, on_damage=lambda _: None)}
+        chain = self.log.chain(head.number)
         if newest.number not in still:
             return []
         found = [Point.of(newest)]
         for number in sorted(still.intersection(newest.kept) - {newest.number}):
             try:
-                record = self.log.read(number)
+                record = chain.read(number)
                 self.objects.check_sizes(record.objects)
             except Damaged:
                 continue  # Gone or cut; whoever loads or verifies it says so. It can't count as kept any more.
@@ -250,9 +252,10 @@ class RunHome:
             on_damage: told about records that can't be read, while it is not known that they are of no use any more.
         """
         number, kept, there = head.newest.commit, None, None
+        chain = self.log.chain(head.number)
         while number is not None:
             try:
-                record = self.log.read(number)
+                record = chain.read(number)
             except Damaged as error:
                 if kept is None or number in kept:
                     on_damage(str(error))
@@ -264,34 +267,35 @@ class RunHome:
                     there = there or set(self.objects.names())
                     if there.issuperset(ref.digest for ref in record.objects):
                         yield record
-            number = self.log.newest_before(number).commit
+            number = chain.newest_before(number).commit
 
     def _kept(self, head: Head, on_damage: Report) -> Iterator[Record]:
         """Yield the readable commits that are kept, newest first; the newest readable one says which these are."""
-        newest, number = None, head.newest.commit
+        newest, number, chain = None, head.newest.commit, self.log.chain(head.number)
         while newest is None and number is not None:
             try:
-                newest = self.log.read(number)
+                newest = chain.read(number)
             except Damaged as error:
                 on_damage(str(error))
-                number = self.log.newest_before(number).commit
+                number = chain.newest_before(number).commit
         if newest is None:
             return
         yield newest
         for number in sorted(set(newest.kept) - {newest.number}, reverse=True):
             try:
-                yield self.log.read(number)
+                yield chain.read(number)
             except Damaged as error:
                 on_damage(str(error))
 
     def _newest_readable(self, kind: Kind, head: Head | None) -> Record | None:
-        number = getattr((head or self.log.head()).newest, kind)
+        head = head or self.log.head()
+        chain, number = self.log.chain(head.number), getattr(head.newest, kind)
         while number is not None:
             try:
-                return self.log.read(number)
+                return chain.read(number)
             except Damaged as error:
                 console.warn(f"{self.store.uri}: {error}")
-                number = getattr(self.log.newest_before(number), kind)
+                number = getattr(chain.newest_before(number), kind)
         return None
 
     def _refuse_zero(self, head: Head) -> None:

@@ -6,104 +6,22 @@ log/0000000002.json   commit   step 200              0 <- 1 <- 2 <- 3 <- 4
 log/0000000003.json   claim    attempt 2 starts: attempt 1 can't get number 3 any more, so it is superseded
 log/0000000004.json   finish   the final weights
 
-{"format": 1, "number": 3, "kind": "claim|commit|finish",
- "previous": blake3 of the bytes of record 2 ("" for record 0), "attempt": 2, "nonce": 32 hex,
- "time": ISO 8601 in UTC, for people only,
- "newest": {"claim": 3, "commit": 2, "finish": null},     numbers as of this record, itself included:
-                                                          who reads the newest record knows the head of all kinds
- "check": blake3 of this record's canonical JSON without this key: a flipped bit in the newest record, which no
-          later one vouches for, is found too
- ... what this kind says, beside the keys above:
- claim   owner, host, pid, boot, takeover, changes {recipe key: value}, resumed_from (commit number or null),
-         heartbeat_step (last step seen of the attempt before, or null), superseded [owners that lost this run]
- commit  step, epoch, table {digest, size}, files {name: {digest, size}}, state {},
-         objects [{digest, size}] (all it refers to, the table too),
-         kept [numbers of the commits kept from now on, itself too], score or null,
-         parent (number of the commit that its state came from, or null)
- finish  step, reason, table, files {name: {digest, size}}, objects [...], metrics {}, model (digest), limits {}}
+See record.py for what a record says, chain.py for which ones are believed.
 """
 
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
+from carryover.checkpoint.chain import Chain
 from carryover.checkpoint.layout import FORMAT, LAST, LOG, Damaged, record_name, record_number, settled
-from carryover.checkpoint.store import Ref
+from carryover.checkpoint.record import HEADER, Kind, Newest, Record, decode
 from carryover.ground.digests import canonical, digest
 from carryover.ground.errors import Superseded
 from carryover.ground.storage import Store
-
-Kind = Literal["claim", "commit", "finish"]
-_KINDS = ("claim", "commit", "finish")
-_HEADER = ("format", "number", "kind", "previous", "attempt", "nonce", "time", "newest", "check")
-
-
-@dataclass(frozen=True)
-class Newest:
-    """The newest record of each kind by number, None where there is none yet."""
-
-    claim: int | None = None
-    commit: int | None = None
-    finish: int | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record of the log; `body` holds what its kind says, `data` the very bytes, `digest` their blake3."""
-
-    number: int
-    kind: Kind
-    previous: str
-    attempt: int
-    nonce: str
-    time: str
-    newest: Newest
-    body: Mapping[str, Any]
-    data: bytes = field(repr=False)
-    digest: str
-
-    @property
-    def step(self) -> int:
-        """Optimizer steps done (commit, finish)."""
-        return self.body["step"]
-
-    @property
-    def epoch(self) -> int:
-        """Epoch that the commit lies in."""
-        return self.body["epoch"]
-
-    @property
-    def state(self) -> Mapping[str, Any]:
-        """What the trainer needs beside tensors to go on from this commit."""
-        return self.body["state"]
-
-    @property
-    def score(self) -> float | None:
-        """Validation score of the commit, None when there is none."""
-        return self.body["score"]
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """Numbers of the commits that were kept from this commit on, itself included."""
-        return tuple(self.body["kept"])
-
-    @property
-    def table(self) -> Ref:
-        """The tensor table (commit, finish)."""
-        return Ref.from_json(self.body["table"])
-
-    @property
-    def files(self) -> dict[str, Ref]:
-        """Relative name -> object of the files beside tensors (commit, finish)."""
-        return {name: Ref.from_json(value) for name, value in self.body["files"].items()}
-
-    @property
-    def objects(self) -> tuple[Ref, ...]:
-        """All objects that this record refers to (commit, finish)."""
-        return tuple(Ref.from_json(value) for value in self.body["objects"])
 
 
 @dataclass(frozen=True)
@@ -113,14 +31,14 @@ class Head:
     Attributes:
         number: of the last record, -1 for an empty log.
         digest: blake3 of its bytes, "" for an empty log.
-        newest: newest records by kind, as the last readable record says.
-        attempt: of the last readable record, 0 for an empty log.
-        unreadable: what is wrong with each record after the last readable one, newest first.
+        newest: newest records by kind, as the last record says that is believed.
+        attempt: of that record, 0 for an empty log.
+        unreadable: what is wrong with each record after that one, newest first.
     """
 
     number: int = -1
     digest: str = ""
-    newest: Newest = Newest()
+    newest: Newest = Newest()  # noqa: RUF009 - frozen
     attempt: int = 0
     unreadable: tuple[str, ...] = ()
 
@@ -141,10 +59,10 @@ class Log:
         number = max(listed, self._hint(listed))
         while self.home.exists(record_name(number + 1)):
             number += 1
-        last, problems = "", []
+        last, problems, chain = "", [], self.chain(number)
         for candidate in range(number, -1, -1):
             try:
-                record = self.read(candidate)
+                record = chain.read(candidate)
                 return Head(number, last or record.digest, record.newest, record.attempt, tuple(problems))
             except Damaged as error:
                 if error.found is None and not last:
@@ -173,18 +91,19 @@ class Log:
         """
         return settled(lambda: decode(number, self._bytes(number)))
 
+    def chain(self, last: int) -> Chain:
+        """Return a look at the records up to number `last` that believes none which its neighbours contradict."""
+        return Chain(self.read, self._copy, last=last)
+
     def scan(self) -> Iterator[Record | Damaged]:
-        """Yield every record from number 0 on, or what is wrong with it; a link to another predecessor is wrong too."""
-        before: str | None = ""
-        for number in range(self.head().number + 1):
+        """Yield every record from number 0 on, or what is wrong with it."""
+        last = self.head().number
+        chain = self.chain(last)
+        for number in range(last + 1):
             try:
-                record = self.read(number)
-                broken = Damaged(f"{record_name(number)}: the chain breaks here, it follows another record")
-                yield record if record.previous == before else broken
-                before = record.digest
+                yield chain.read(number)
             except Damaged as error:
                 yield error
-                before = error.found
 
     def records(self) -> list[Record]:
         """Return the whole history.
@@ -198,37 +117,6 @@ class Log:
                 raise record
             found.append(record)
         return found
-
-    def confirm(self, record: Record, head: Head) -> None:
-        """See that a record belongs to this history, by its links to the readable records beside it.
-
-        One broken link may be the neighbour's fault; a record that no neighbour knows is out of place.
-
-        Raises:
-            Damaged: when there are neighbours and none of them knows this record.
-        """
-        # The first record has a start of its own instead of a neighbour before it.
-        known = [record.previous == ""] if record.number == 0 else []
-        for number in (record.number - 1, record.number + 1):
-            if not 0 <= number <= head.number:
-                continue
-            try:
-                other = self.read(number)
-            except Damaged:
-                continue  # It can't vouch for anybody; it is reported where the whole log is looked at.
-            before, after = (other, record) if number < record.number else (record, other)
-            known.append(after.previous == before.digest)
-        if known and not any(known):
-            raise Damaged(f"{record_name(record.number)}: the chain breaks here, it is of another history")
-
-    def newest_before(self, number: int) -> Newest:
-        """Return the newest records by kind as of the last readable record before `number`."""
-        for candidate in range(number - 1, -1, -1):
-            try:
-                return self.read(candidate).newest
-            except Damaged:
-                continue
-        return Newest()
 
     def append(self, head: Head, *, kind: Kind, attempt: int, body: Mapping[str, Any]) -> Record:
         """Write the next record after `head`; returns the one of an earlier try where that turns out to have arrived.
@@ -279,46 +167,19 @@ class Log:
         except FileNotFoundError:
             raise Damaged(f"{record_name(number)}: missing") from None
 
+    def _copy(self) -> bytes:
+        try:
+            return self.home.read(LAST)
+        except FileNotFoundError:
+            return b""
+
     def _hint(self, listed: int) -> int:
         """Return the number in last.ckpt where it leads past the listing, else -1; it is believed no further."""
         try:
-            number = json.loads(self.home.read(LAST))["number"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            number = json.loads(self._copy())["number"]
+        except (ValueError, KeyError, TypeError):
             return -1
         return number if isinstance(number, int) and number > listed and self.home.exists(record_name(number)) else -1
-
-
-def decode(number: int, data: bytes) -> Record:
-    """Read a record's bytes.
-
-    Raises:
-        Damaged: unless they are, unchanged, what was written under this number.
-    """
-    try:
-        return _decode(number, data)
-    except Damaged as error:
-        error.found = digest(data)
-        raise
-
-
-def _decode(number: int, data: bytes) -> Record:
-    name = record_name(number)
-    try:
-        plain = json.loads(data)
-        check = plain.pop("check")
-        if digest(canonical(plain)) != check:
-            raise Damaged(f"{name}: content has changed, it does not match its own digest")
-        if plain["format"] != FORMAT:
-            raise Damaged(f"{name}: format {plain['format']} is not one that this version reads")
-        if plain["number"] != number or plain["kind"] not in _KINDS:
-            raise Damaged(f"{name}: holds {plain['kind']} {plain['number']}")
-        header = {key: plain.pop(key) for key in _HEADER if key != "check"}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, Damaged):
-            raise
-        raise Damaged(f"{name}: not a log record ({len(data)} bytes)") from error
-    del header["format"]
-    return Record(**{**header, "newest": Newest(**header["newest"])}, body=plain, data=data, digest=digest(data))
 
 
 def _make(head: Head, *, kind: Kind, attempt: int, body: Mapping[str, Any]) -> Record:
@@ -332,7 +193,7 @@ def _make(head: Head, *, kind: Kind, attempt: int, body: Mapping[str, Any]) -> R
         "nonce": secrets.token_hex(16),
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    assert not set(body) & set(_HEADER), f"{kind} says {sorted(set(body) & set(_HEADER))}, which every record says"
+    assert not set(body) & set(HEADER), f"{kind} says {sorted(set(body) & set(HEADER))}, which every record says"
     # As it will be read: numbers as keys become text now, so that the digest is of what a reader sees.
     plain = {**json.loads(canonical(body)), **header, "newest": asdict(newest), "format": FORMAT}
     data = canonical({**plain, "check": digest(canonical(plain))})

@@ -301,9 +301,10 @@ def _all_readable(home: RunHome, first: int, last: int) -> bool:
     A commit among those that can't may have dropped what an older one kept, and a process that stands still in the
     middle of removing that would go on with it later.
     """
+    chain = home.log.chain(last)
     try:
         for number in range(first, last + 1):
-            home.log.read(number)
+            chain.read(number)
     except Damaged:
         return False
     return True

@@ -1,18 +1,14 @@
 """Owns the family `numerical_mlp`: numbers, gaps filled with the mean, scaled, through an MLP."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pyarrow as pa
 
 from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
-from carryover.ground.digests import canonical
-from carryover.models import columns
+from carryover.models import table
+from carryover.models.table import NumericalPreprocessor
 
 if TYPE_CHECKING:
     from carryover.models.layers import NumericalMLP
@@ -46,30 +42,6 @@ def check_mlp(config: Any) -> None:
     check(config.normalization in NORMALIZATIONS, "normalization", config.normalization, want)
 
 
-@dataclass(frozen=True)
-class NumericalPreprocessor:
-    """Gives "values" float32[B, N]: (x - shift) / scale, with `fill` where a number is missing.
-
-    Attributes:
-        columns: names, in the order of the array's second dimension.
-        fill, shift, scale: one number a column.
-    """
-
-    columns: tuple[str, ...]
-    fill: tuple[float, ...]
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
-
-    def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
-        columns.require(rows, self.columns)
-        values = np.stack([columns.numbers(rows, name) for name in self.columns], axis=1)
-        values = np.where(np.isnan(values), np.asarray(self.fill), values)
-        return {"values": ((values - np.asarray(self.shift)) / np.asarray(self.scale)).astype(np.float32)}
-
-    def files(self) -> dict[str, bytes]:
-        return {"numerical.json": canonical(asdict(self))}
-
-
 class NumericalMLPFamily:
     """The family; see the module."""
 
@@ -86,15 +58,10 @@ class NumericalMLPFamily:
         return tuple(schema.features("numerical"))
 
     def preprocessor(self, config: NumericalMLPConfig, schema: Schema, data: DataConfig) -> NumericalPreprocessor:
-        read = self.reads(schema, config)
-        means = [float(column.statistics.get("mean") or 0.0) for column in read]
-        scales = [_spread(column) if data.numerical.scaler_with_std else 1.0 for column in read]
-        shifts = means if data.numerical.scaler_with_mean else [0.0] * len(read)
-        return NumericalPreprocessor(tuple(column.name for column in read), tuple(means), tuple(shifts), tuple(scales))
+        return table.fit_numbers(self.reads(schema, config), data)
 
     def restore(self, config: NumericalMLPConfig, files: Mapping[str, bytes]) -> NumericalPreprocessor:
-        stored = json.loads(files["numerical.json"])
-        return NumericalPreprocessor(**{name: tuple(value) for name, value in stored.items()})
+        return table.restore_numbers(files)
 
     def network(
         self,
@@ -114,15 +81,6 @@ class NumericalMLPFamily:
             drop_rate=config.drop_rate,
         )
         return layers.NumericalMLP(body, config.hidden_size, num_outputs)
-
-
-def _spread(column: Column) -> float:
-    """Return the standard deviation after gaps were filled with the mean (imputer, then scaler); 1 instead of 0."""
-    count, missing = int(column.statistics.get("count") or 0), int(column.statistics.get("missing") or 0)
-    if count == 0:
-        return 1.0
-    spread = float(column.statistics.get("std") or 0.0) * (count / (count + missing)) ** 0.5
-    return spread if spread > 0 else 1.0
 
 
 FAMILY = NumericalMLPFamily()

@@ -12,9 +12,10 @@ from carryover.models import hf_source, text_ids
 from carryover.models.text_ids import Layout, TextPreprocessor
 
 if TYPE_CHECKING:
-    from carryover.models.layers import TextEncoder
+    from carryover.models.text_layers import TextEncoder
 
 POOLING = ("cls", "mean")
+PAIRS = ("joined", "siamese")
 # Encoders with relative positions and tokenizers without a limit take any length; no text needs more than memory has.
 UNBOUNDED = 512
 # Stands in a Model for the folder that its weights once came from.
@@ -33,6 +34,12 @@ class HFTextConfig:
     pooling_mode: str = key(
         "cls", help="a row's features: the first token's, or the mean over all", allowed="cls, mean"
     )
+    pair_mode: str = key(
+        "joined",
+        help="several text columns as one sequence; or two of them as a pair that goes through the encoder one by one "
+        "and is compared, for similarity and the like, best with pooling_mode mean",
+        allowed="joined, siamese",
+    )
     max_text_len: int = key(512, help="most tokens a row; 0 or less for the encoder's own limit, which always holds")
     insert_sep: bool = key(True, help="put a separator behind every column instead of one behind the last")
     text_segment_num: int = key(
@@ -42,6 +49,7 @@ class HFTextConfig:
     def __post_init__(self) -> None:
         check(bool(self.checkpoint_name), "checkpoint_name", self.checkpoint_name, "a hub name or a folder")
         check(self.pooling_mode in POOLING, "pooling_mode", self.pooling_mode, f"one of {', '.join(POOLING)}")
+        check(self.pair_mode in PAIRS, "pair_mode", self.pair_mode, f"one of {', '.join(PAIRS)}")
         check(self.text_segment_num > 0, "text_segment_num", self.text_segment_num, "a positive number")
 
 
@@ -59,7 +67,14 @@ class HFTextFamily:
         return replace(config, checkpoint_name=LOCAL) if hf_source.is_folder(config.checkpoint_name) else config
 
     def reads(self, schema: Schema, config: HFTextConfig) -> tuple[Column, ...]:
-        return tuple(schema.features("text"))
+        found = tuple(schema.features("text"))
+        if config.pair_mode == "siamese" and len(found) != 2:
+            names = ", ".join(column.name for column in found) or "none"
+            raise WrongInput(
+                f"model.hf_text.pair_mode: siamese compares two text columns; there are {len(found)} ({names}). "
+                "Set it to joined, or leave the others out of the data"
+            )
+        return found
 
     def preprocessor(self, config: HFTextConfig, schema: Schema, data: DataConfig) -> TextPreprocessor:
         encoder = hf_source.open_config(config.checkpoint_name)
@@ -73,7 +88,7 @@ class HFTextFamily:
     def network(
         self, config: HFTextConfig, preprocessor: TextPreprocessor, *, num_outputs: int | None, pretrained: bool
     ) -> "TextEncoder":
-        from carryover.models.layers import TextEncoder
+        from carryover.models.text_layers import TextEncoder
 
         source = config.checkpoint_name if config.pretrained and pretrained else None
         encoder = hf_source.build_encoder(preprocessor.encoder, source)
@@ -104,9 +119,10 @@ def _layout(config: HFTextConfig, names: tuple[str, ...], encoder: Mapping[str, 
         max_length=_max_length(config, hf_source.position_limit(encoder, tokenizer.model_max_length)),
         insert_sep=config.insert_sep,
         segments=min(config.text_segment_num, kinds) if kinds > 1 else 0,
+        siamese=config.pair_mode == "siamese",
     )
-    if layout.budget < len(names):
-        least = layout.max_length - layout.budget + len(names)
+    if layout.budget < layout.least:
+        least = layout.max_length - layout.budget + layout.least
         raise WrongInput(
             f"model.hf_text.max_text_len: {layout.max_length} tokens leave no room for {len(names)} text columns and "
             f"their separators; it must be at least {least}"

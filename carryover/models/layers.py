@@ -1,16 +1,13 @@
-"""Owns the torch modules of all families, and the network that joins them. This floor's only import of torch."""
+"""Owns the torch modules that several families share, and the network that joins branches."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from carryover.models.family import Output, Outputs
-
-if TYPE_CHECKING:
-    from carryover.models.text_ids import Layout
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -118,62 +115,6 @@ class FusionMLP(nn.Module):
         adapted = [adapt(part) for adapt, part in zip(self.adapter, features, strict=True)]
         hidden = self.fusion_mlp(torch.cat(adapted, dim=1))
         return Output(hidden, self.head(hidden))
-
-
-class TextEncoder(nn.Module):
-    """A transformers encoder, its pooling and a head; reads "ids", "mask" and, where the encoder has them, "segments".
-
-    `encoder` is used as it is: the states of its last layer, [B, L, F], pooled to [B, F].
-    """
-
-    def __init__(self, encoder: nn.Module, layout: "Layout", *, pooling: str, num_outputs: int | None) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.pooling = pooling
-        self.start: nn.Parameter | None = None
-        if layout.learned_start:
-            # The separator's vector has the scale that this encoder expects.
-            table: Any = self._embeddings()
-            self.start = nn.Parameter(table.weight[layout.separator].detach().clone())
-        features = self._trial(layout)
-        self.out_features = features.shape[-1]
-        # An encoder may carry parts that this use of it never reaches (Longformer's global attention).
-        freeze_unreached(self.encoder, features)
-        self.head = head(self.out_features, num_outputs)
-
-    def forward(self, features: Mapping[str, Tensor]) -> Output:
-        pooled = self._pooled(features["ids"], features["mask"], features.get("segments"))
-        return Output(pooled, None if self.head is None else self.head(pooled))
-
-    def _pooled(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> Tensor:
-        inputs: dict[str, Tensor] = {"input_ids": ids} if self.start is None else {"inputs_embeds": self._started(ids)}
-        if segments is not None:
-            inputs["token_type_ids"] = segments
-        states = self.encoder(attention_mask=mask, **inputs).last_hidden_state
-        if self.pooling == "cls":
-            return states[:, 0]
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-    def _started(self, ids: Tensor) -> Tensor:
-        assert self.start is not None
-        words = self._embeddings()(ids)
-        start = self.start.to(words.dtype).expand(len(ids), 1, -1)
-        return torch.cat([start, words[:, 1:]], dim=1)
-
-    def _embeddings(self) -> nn.Module:
-        # Every transformers model has it; a bare nn.Module's attributes are typed as tensors.
-        return self.encoder.get_input_embeddings()  # type: ignore[operator]
-
-    def _trial(self, layout: "Layout") -> Tensor:
-        """Run a short sequence of separators through the encoder: what it reaches and how wide it is, nothing more."""
-        ids = torch.full((2, 4), layout.separator, dtype=torch.long)
-        training = self.encoder.training
-        self.encoder.eval()
-        with torch.enable_grad():
-            states = self._pooled(ids, torch.ones_like(ids), torch.zeros_like(ids) if layout.segments else None)
-        self.encoder.train(training)
-        return states
 
 
 def freeze_unreached(module: nn.Module, output: Tensor) -> None:

@@ -2,6 +2,7 @@
 
     [CLS] column one [SEP] column two [SEP]      insert_sep    (segment 0 0 0 0 1 1 1)
     [CLS] column one column two [SEP]            otherwise
+    [CLS] column one [SEP]  [CLS] column two [SEP]   siamese: the encoder sees one column at a time
 
 A row over its budget loses tokens from the end of its longest columns, until all fits (AutoMM's trimming). Ids are put
 together from each column's own ids, so nothing depends on how a tokenizer joins or truncates pairs.
@@ -34,6 +35,7 @@ class Layout:
         separator, padding: ids.
         max_length: most ids a row, all of the above included.
         segments: number of segment ids that the columns take in turn; 0 when the encoder has none.
+        siamese: whether each column is a sequence of its own.
     """
 
     columns: tuple[str, ...]
@@ -44,12 +46,18 @@ class Layout:
     max_length: int
     insert_sep: bool
     segments: int
+    siamese: bool = False
 
     @property
     def budget(self) -> int:
-        """Return how many ids of text fit."""
+        """Return how many ids of text fit into one sequence."""
         front = int(self.start is not None or self.learned_start)
-        return self.max_length - front - (len(self.columns) if self.insert_sep else 1)
+        return self.max_length - front - (len(self.columns) if self.insert_sep and not self.siamese else 1)
+
+    @property
+    def least(self) -> int:
+        """Return how many ids of text should fit: one for each column of a sequence."""
+        return 1 if self.siamese else len(self.columns)
 
 
 def trim(lengths: Sequence[int], budget: int) -> list[int]:
@@ -78,6 +86,8 @@ def trim(lengths: Sequence[int], budget: int) -> list[int]:
 class TextPreprocessor:
     """Gives "ids", "mask" and, where the encoder has them, "segments": int64[B, L], L the longest of the batch.
 
+    Of a siamese layout they are int64[B, columns, L].
+
     Attributes:
         encoder: the encoder's config.json as a mapping.
         tokenizer_files: relative name -> text, as transformers writes them.
@@ -103,10 +113,11 @@ class TextPreprocessor:
         flat = [text or "" for column in texts for text in column]
         encoded = self._tokenizer.encode_batch_fast(flat, add_special_tokens=False)
         count = rows.num_rows
-        built = [
-            self._sequence([encoded[column * count + row].ids for column in range(len(texts))]) for row in range(count)
-        ]
-        return self._padded(built)
+        parts = [[encoded[column * count + row].ids for column in range(len(texts))] for row in range(count)]
+        if not self.layout.siamese:
+            return self._padded([self._sequence(row) for row in parts])
+        apart = self._padded([self._sequence([part]) for row in parts for part in row])
+        return {name: array.reshape(count, len(texts), array.shape[1]) for name, array in apart.items()}
 
     def _sequence(self, parts: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
         layout = self.layout

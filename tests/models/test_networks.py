@@ -19,6 +19,7 @@ from carryover.models.assembly import (
     restore_preprocessing,
 )
 from carryover.models.registry import FAMILIES
+from carryover.models.text_layers import COSINE_SLOPE
 from tests.models.encoders import ARCHITECTURES, save_encoder
 
 ROWS = pa.table(
@@ -103,6 +104,45 @@ def test_text_encoder_of_every_kind(encoders, architecture, pooling):
     assert all(name.startswith("hf_text.") for name in network.state_dict())
     check_gradients(network, inputs)
     check_restored(assembly, preprocessing, network)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("architecture", ["bert", "t5"])
+def test_pairs_go_through_one_encoder_and_are_compared(encoders, architecture, pooling):
+    section = {"checkpoint_name": str(encoders[architecture]), "pooling_mode": pooling, "pair_mode": "siamese"}
+    assembly, preprocessing, network = assemble({"names": ["hf_text"], "hf_text": section})
+    inputs = batch(preprocessing)
+    assert network(inputs).logits.shape == (4, 3)
+    # A head that starts at zero lets the encoder's first gradient be zero, but there is one.
+    check_gradients(network, inputs)
+    check_restored(assembly, preprocessing, network)
+    joined = {"names": ["hf_text", "numerical_mlp", "fusion_mlp"], "hf_text": section}
+    _, preprocessing, network = assemble(joined)
+    check_gradients(network, batch(preprocessing))
+
+
+def test_a_number_for_a_pair_starts_as_the_cosine_of_its_embeddings(encoders):
+    from transformers import AutoModel, AutoTokenizer
+
+    section = {"checkpoint_name": str(encoders["bert"]), "pooling_mode": "mean", "pair_mode": "siamese"}
+    assembly = choose(build_config({"names": ["hf_text"], "hf_text": section}), SCHEMA)
+    preprocessing = build_preprocessing(assembly, SCHEMA, DataConfig())
+    network = build_network(assembly, preprocessing, 1).eval()
+    ones, others = ["good film", "bad food", "one"], ["great film it was", "very good food", "one"]
+    arrays = preprocessing(pa.table({"review": ones, "note": others}), training=False, keys=KEYS[:3])
+    encoder = AutoModel.from_pretrained(encoders["bert"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(encoders["bert"])
+
+    def embed(text: str) -> torch.Tensor:
+        ids = [tokenizer.cls_token_id, *tokenizer(text, padding=False).input_ids, tokenizer.sep_token_id]
+        return encoder(torch.tensor([ids])).last_hidden_state[0].mean(dim=0)
+
+    with torch.no_grad():
+        logits = network({name: torch.from_numpy(array) for name, array in arrays.items()}).logits[:, 0]
+        pairs = zip(ones, others, strict=True)
+        cosines = torch.stack([torch.cosine_similarity(embed(a), embed(b), dim=0) for a, b in pairs])
+    assert torch.allclose(logits, COSINE_SLOPE * cosines, atol=1e-5)
+    assert cosines[2] == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "bart", "roberta", "mpnet"])

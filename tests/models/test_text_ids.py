@@ -132,3 +132,23 @@ def test_files_give_the_same_preprocessor_again(folder):
     for name, array in run(first, **rows).items():
         assert (run(again, **rows)[name] == array).all()
     assert again.files() == files
+
+
+def test_a_pair_is_two_sequences_of_their_own(folder):
+    pair = fitted(folder, "a", "b", pair_mode="siamese", max_text_len=5)
+    out = run(pair, a=["good film", None], b=["it was very very poor", "bad"])
+    assert out["ids"].tolist() == [
+        [[CLS, *ids("good film"), SEP, PAD], [CLS, *ids("it was very"), SEP]],
+        [[CLS, SEP, PAD, PAD, PAD], [CLS, *ids("bad"), SEP, PAD, PAD]],
+    ]
+    assert out["mask"].sum(axis=2).tolist() == [[4, 5], [2, 3]]
+    assert not out["segments"].any()
+    assert run(pair, a=pa.array([], pa.string()), b=pa.array([], pa.string()))["ids"].shape == (0, 2, 1)
+    again = FAMILY.restore(HFTextConfig(), pair.files())
+    assert (run(again, a=["good"], b=["bad"])["ids"] == run(pair, a=["good"], b=["bad"])["ids"]).all()
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_a_pair_of_other_than_two_columns_is_refused(folder, names):
+    with pytest.raises(WrongInput, match=rf"siamese compares two text columns; there are {len(names)} \(a"):
+        fitted(folder, *names, pair_mode="siamese")

@@ -105,6 +105,7 @@ def _append(home: RunHome, bid: Bid, head: Head, last: Record | None) -> Writer:
         "changes": {**(last.body["changes"] if last else {}), **bid.changes},
         "resumed_from": resumed_from,
         "heartbeat_step": beat.get("step") if last and beat.get("attempt") == last.attempt else None,
+        "run": home.run_digest(),
         "superseded": owners.superseded_by(last, head, owner=bid.owner),
     }
     record = home.log.append(head, kind="claim", attempt=attempt, body=body)

@@ -1,6 +1,7 @@
 """Owns the sign of life of the attempt that holds a run, and how another process reads it.
 
-    heartbeat    {"attempt": 3, "count": 17, "step": 1240}     written again every few seconds by the living attempt
+    heartbeat    {"attempt": 3, "count": 17, "step": 1240,     written again every few seconds by the living attempt
+                  "check": blake3 of the canonical JSON without this key}
 
 A watcher compares what it saw before with what it sees now; clocks of two machines are never compared.
 """
@@ -11,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from carryover.checkpoint.layout import HEARTBEAT
+from carryover.checkpoint.layout import HEARTBEAT, Damaged
+from carryover.checkpoint.log import Log
 from carryover.ground.console import warn
-from carryover.ground.digests import canonical
+from carryover.ground.digests import canonical, digest
 from carryover.ground.storage import Store, first_line
 
 INTERVAL = 5.0
@@ -22,16 +24,35 @@ PATIENCE = 30.0
 
 def write_beat(home: Store, *, attempt: int, count: int, step: int | None) -> None:
     """Write the heartbeat."""
-    home.write(HEARTBEAT, canonical({"attempt": attempt, "count": count, "step": step}))
+    beat = {"attempt": attempt, "count": count, "step": step}
+    home.write(HEARTBEAT, canonical({**beat, "check": digest(canonical(beat))}))
 
 
 def read_beat(home: Store) -> Mapping[str, Any]:
-    """Return the heartbeat, {} when there is none or it is no JSON object: it promises nothing."""
+    """Return the heartbeat, {} when there is none or it is not what was written: it promises nothing."""
     try:
-        beat = json.loads(home.read(HEARTBEAT))
-    except (FileNotFoundError, ValueError):
+        return decode_beat(home.read(HEARTBEAT))
+    except (FileNotFoundError, Damaged):
         return {}
-    return beat if isinstance(beat, dict) else {}
+
+
+def decode_beat(data: bytes) -> Mapping[str, Any]:
+    """Read a heartbeat's bytes: "attempt", "count", and "step", which may be None.
+
+    Raises:
+        Damaged: unless they are, unchanged, what was written.
+    """
+    try:
+        beat = json.loads(data)
+        if beat.pop("check") == digest(canonical(beat)):
+            return {"attempt": int(beat["attempt"]), "count": int(beat["count"]), "step": _step(beat["step"])}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass  # Said below: whatever it is, it is not what was written.
+    raise Damaged(f"{HEARTBEAT}: content has changed, it does not match its own digest", found=digest(data))
+
+
+def _step(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 class Beat:
@@ -78,7 +99,8 @@ class Beat:
 
     def _beat(self, count: int) -> None:
         try:
-            if int(read_beat(self.home).get("attempt", 0)) > self.attempt:
+            # A newer beat alone could be anything; who beats has a claim in the log.
+            if read_beat(self.home).get("attempt", 0) > self.attempt and Log(self.home).head().attempt > self.attempt:
                 # A newer attempt owns the run; the next commit will find that out and end this one.
                 self.superseded = True
                 return

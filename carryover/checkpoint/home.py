@@ -99,9 +99,32 @@ class RunHome:
         """Return run.json, without its own digest.
 
         Raises:
-            Damaged: when it is missing or is not what was written.
+            Damaged: when it is missing or is not what was written, or not what the run was claimed with.
         """
+        found = settled(self._run)
+        claimed = self._claimed_run()
+        if claimed and claimed != digest(self.store.read(RUN)):
+            raise Damaged(f"{self.store.at(RUN)}: it was changed, record 0 names another one")
+        return found
+
+    def run_alone(self) -> dict[str, Any]:
+        """Return run.json checked by its own digest only, which costs one read; raises as `run`."""
         return settled(self._run)
+
+    def run_digest(self) -> str:
+        """Return the digest of run.json for a claim to name, "" when there is none."""
+        try:
+            return digest(self.store.read(RUN))
+        except FileNotFoundError:
+            return ""
+
+    def _claimed_run(self) -> str:
+        """Return the digest of run.json that the first claim names, "" when that can't be read."""
+        try:
+            # Three records are all that the first one needs to be believed.
+            return self.log.chain(2).read(0).body.get("run", "")
+        except Damaged:
+            return ""
 
     def _run(self) -> dict[str, Any]:
         try:

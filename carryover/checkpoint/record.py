@@ -9,7 +9,8 @@
           later one vouches for, is found too
  ... what this kind says, beside the keys above:
  claim   owner, host, pid, boot, takeover, changes {recipe key: value}, resumed_from (commit number or null),
-         heartbeat_step (last step seen of the attempt before, or null), superseded [owners that lost this run]
+         heartbeat_step (last step seen of the attempt before, or null), superseded [owners that lost this run],
+         run (blake3 of run.json)
  commit  step, epoch, table {digest, size}, files {name: {digest, size}}, state {},
          objects [{digest, size}] (all it refers to, the table too),
          kept [numbers of the commits kept from now on, itself too], score or null,

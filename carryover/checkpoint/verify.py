@@ -4,11 +4,12 @@ The run may be alive: what its attempt removes meanwhile, because newer commits 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from carryover.checkpoint.heartbeat import decode_beat
 from carryover.checkpoint.home import RunHome
-from carryover.checkpoint.layout import LAST, Damaged, object_name, settled
+from carryover.checkpoint.layout import HEARTBEAT, LAST, Damaged, object_name, settled
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.store import Ref
 from carryover.ground.digests import digest
@@ -34,7 +35,7 @@ def verify(home: RunHome) -> Inspection:
         home.run()
     except Damaged as error:
         problems.append(str(error))
-    problems += _check_last(home)
+    problems += _found(lambda: _compare_last(home)) + _found(lambda: _compare_beat(home))
     holders = _holders(home, records)
     names = home.objects.names()
     # Nobody refers to the others (a save that was cut short), but their names say what they must be.
@@ -84,10 +85,10 @@ def _check_object(home: RunHome, ref: Ref) -> list[str]:
     return []
 
 
-def _check_last(home: RunHome) -> list[str]:
-    """last.ckpt may be older than the newest commit (a process died between the two), but never anything else."""
+def _found(look: Callable[[], None]) -> list[str]:
+    """Return what a look at one file finds wrong; one that need not be there may be missing."""
     try:
-        settled(lambda: _compare_last(home))
+        settled(look)
     except FileNotFoundError:
         return []
     except Damaged as error:
@@ -95,7 +96,16 @@ def _check_last(home: RunHome) -> list[str]:
     return []
 
 
+def _compare_beat(home: RunHome) -> None:
+    data = home.store.read(HEARTBEAT)
+    attempt = decode_beat(data)["attempt"]
+    # Who beats has claimed before, so the log is looked at after the beat.
+    if attempt > (known := home.log.head().attempt):
+        raise Damaged(f"{HEARTBEAT}: of attempt {attempt}, and the log knows {known}", found=digest(data))
+
+
 def _compare_last(home: RunHome) -> None:
+    """last.ckpt may be older than the newest commit (a process died between the two), but never anything else."""
     data = home.store.read(LAST)
     try:
         number = json.loads(data)["number"]

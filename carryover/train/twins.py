@@ -29,7 +29,7 @@ def near_twins(store: Store, dataset: str, recipe: Recipe) -> list[Twin]:
     mine, known, twins = recipes.identity(recipe), recipes.keys_of(recipe), []
     for run_key in store.folders(RUNS)[:MOST_LOOKED_AT]:
         try:
-            run = RunHome.open(store, run_key).run()
+            run = RunHome.open(store, run_key).run_alone()
         except Damaged:
             continue  # A folder that is no run is nobody's twin.
         if run.get("dataset", {}).get("digest") != dataset or run.get("parent"):

@@ -40,7 +40,7 @@ from carryover.steps.results import resolve_store, write_result
 from carryover.tasks.metrics import find_metric
 from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
-from carryover.train.limits import Limits, is_finished, limits_of
+from carryover.train.limits import TIME_UP, Limits, is_finished, limits_of
 from carryover.train.outcome import model_of, versions
 from carryover.train.recipe import Recipe
 from carryover.train.spec import Spec
@@ -212,6 +212,11 @@ def _finished(plan: Plan) -> Record | None:
     if not finish or not is_finished(finish.body, plan.limits):
         return None
     say(f"run {plan.run_key} is finished ({finish.body['reason']}): its Model is given again")
+    if finish.body["reason"] == TIME_UP:
+        warn(
+            f"its time is spent: {finish.body['metrics']['seconds']:.0f} s of training, all attempts together; to go "
+            "on, give a --time-limit above that, or none, or --set resume.time_limit=attempt"
+        )
     known = recipes.keys_of(plan.recipe)
     idle = [name for name in plan.changes if known[name].identity]
     if idle:
@@ -280,8 +285,9 @@ def _announce(plan: Plan, nproc_per_node: int) -> None:
     """Say what is about to happen, and what a person may have meant instead."""
     if plan.home.exists():
         say(f"run {plan.run_key} exists: going on with it")
+        before, known = _settings(plan.home), recipes.keys_of(plan.recipe)
         for name, value in plan.changes.items():
-            say(f"  {name} is now {value!r}")
+            say(f"  {name}: {before.get(name, known[name].default)!r} -> {value!r}")
     else:
         assembly = choose(plan.recipe.model, plan.card.schema)
         make_task(plan.card.schema, plan.recipe.data)

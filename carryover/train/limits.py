@@ -8,6 +8,8 @@ from typing import Any
 from carryover.train.sections import Env, Optimization, Resume
 from carryover.train.state import RunState
 
+TIME_UP = "time_limit"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -73,6 +75,18 @@ class Limits:
             "time_limit": seconds,
             "per_attempt": self.per_attempt,
         }
+
+    def time_left(self, state: RunState) -> str:
+        """Return in words how much training time this attempt has, "" when it is not limited."""
+        if math.isinf(self.seconds):
+            return ""
+        if self.per_attempt:
+            return f"time limit: {self.seconds:g} s for this attempt; {self.spent:.1f} s were used before it"
+        left = max(0.0, self.deadline - state.seconds)
+        return (
+            f"time limit: {self.seconds:g} s over all attempts, {state.seconds:.1f} s used, {left:.1f} s left "
+            "(resume.time_limit=attempt would count each by itself)"
+        )
 
     def renew(self, state: RunState) -> None:
         """Hold a state that was just loaded against these limits: it may have more to do than when it was saved."""

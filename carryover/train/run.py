@@ -145,6 +145,8 @@ def _training(
         spent=state.seconds,
     )
     limits.renew(state)
+    if dist.rank() == 0 and (words := limits.time_left(state)):
+        say(words)
     curve = _curve(recipe, state, limits)
     metric = find_metric(recipe.optimization.val_metric, parts.task.problem_type)
     attempt = spec.handoff["attempt"]

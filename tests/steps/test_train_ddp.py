@@ -170,9 +170,10 @@ def test_by_its_key_it_goes_on_with_more_epochs_and_another_rate(
     flags = ["--run-key", key, *[word for change in changes for word in ("--set", change)]]
     ended = CarryoverCli(tmp_path)("train-ddp", "--dataset", trained.card.at, "--store", tmp_path / "store", *flags)
     assert ended.rc == 0, ended.stderr
+    was = {"optimization.max_epochs": 40, "optimization.learning_rate": 0.01, "optimization.log_every_n_steps": 10}
     for change in changes:
         name, _, value = change.partition("=")
-        assert f"  {name} is now {value}" in ended.stderr
+        assert f"  {name}: {was[name]} -> {value}\n" in ended.stderr
     run = Run(trained.card, str(tmp_path / "store"), {}, tmp_path, run_key=key)
     assert run.finish().body["metrics"]["steps"] == before // 40 * 42
     claim = run.home.latest_claim()

@@ -1,4 +1,4 @@
-"""Owns which errors have a name of ours: our own, and what a failing store means for a step."""
+"""Owns which errors have a name of ours: our own, and what a failing store or too little memory means for a step."""
 
 import errno
 
@@ -7,12 +7,28 @@ from carryover.ground.errors import CarryoverError, RunAgain, WrongInput
 _CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "adlfs", "azure")
 _NOT_OURS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403")
 _NOBODY = ("NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "UnauthorizedSSOTokenError")
+# Allocators that are not Python's raise plain RuntimeErrors: torch's on a CPU, and C++'s.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 def named(error: BaseException) -> CarryoverError | None:
     """Return the error of ours that an error is or stands for, None for one that nobody has a name for."""
-    return error if isinstance(error, CarryoverError) else of_store(error)
+    return error if isinstance(error, CarryoverError) else of_memory(error) or of_store(error)
+
+
+def of_memory(error: BaseException) -> CarryoverError | None:
+    """Return the error of ours for an allocation that failed, None when it is something else.
+
+    Another process may have had the memory, so it is worth another attempt; attempts without progress are counted.
+    """
+    plain = isinstance(error, (RuntimeError, OSError)) and any(words in str(error) for words in _NO_MEMORY)
+    # (torch.OutOfMemoryError, of accelerators; torch is not imported here.)
+    if not (plain or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"):
+        return None
+    text = f"out of memory: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    advice = "lower env.per_gpu_batch_size (env.batch_size, and so the result, stays) or give more memory"
+    return RunAgain(f"{text}; {advice}; the same command goes on from the newest commit")
 
 
 def of_store(error: BaseException) -> CarryoverError | None:

@@ -6,7 +6,9 @@ Run as `python -m carryover.launch.agent STEP_PID <torchrun's arguments>`.
 import os
 import runpy
 import sys
+from pathlib import Path
 
+from carryover.launch import ranks
 from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
 
 
@@ -15,7 +17,13 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     os.environ[AGENT_VARIABLE] = str(os.getpid())
     sys.argv = ["torchrun", *sys.argv[2:]]
-    runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
+    except Exception as error:
+        # torch.distributed's ChildFailedError; only here is known which signal ended a rank.
+        failures = getattr(error, "failures", {})
+        ranks.report_lost(Path(sys.argv[-1]).parent, {rank: one.exitcode for rank, one in failures.items()})
+        raise
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
     scratch/
       spec.json                        what the ranks are to do
       rank-0.json ..                   each rank's pid at its start, its exit code and words at its end
+      lost.json                        ranks that torchrun saw fail, first of all, and their exit codes
       progress                         the newest optimizer step, rewritten in place
 
 torchrun exits with 1 whatever its workers return, so the ranks' own files decide. A rank that ends for a reason it can
@@ -35,6 +36,8 @@ _LOOK_EVERY_SECONDS = 0.1
 # Ranks end within moments of each other; one that waits for a rank that is gone would wait for minutes.
 _LINGER_SECONDS = 15.0
 _RUN_AGAIN = RunAgain.exit_code
+# What a rank says that only saw another one going.
+LOST_PEER = "another rank was lost"
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,11 @@ def report_end(scratch: Path, rank: int, exit_code: int, message: str) -> None:
     _write(scratch, rank, {"pid": os.getpid(), "exit_code": exit_code, "message": message})
 
 
+def report_lost(scratch: Path, codes: Mapping[int, int]) -> None:
+    """Say which ranks torchrun saw fail, with their exit codes (minus the signal); called in torchrun's process."""
+    (scratch / "lost.json").write_text(json.dumps(codes))
+
+
 def _has_failed(scratch: Path) -> bool:
     return any(words.get("exit_code") for words in _rank_words(scratch).values())
 
@@ -191,17 +199,34 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
     # that one going, and would have the same error repeated without end.
     for wanted in (76, 2, 1, _RUN_AGAIN):
         for rank, word in said.items():
-            if word["exit_code"] == wanted:
+            if word["exit_code"] == wanted and word["message"] != LOST_PEER:
                 where = "" if ranks == 1 or wanted != 1 else f"rank {rank}: "
                 return Ending(wanted, f"{where}{word['message']}", step)
-    silent = sorted(set(range(ranks)) - set(said))
     if stopped:
         return Ending(_RUN_AGAIN, "stopped before the ranks could save", step)
-    if words:
-        return Ending(
-            _RUN_AGAIN, f"rank {', '.join(map(str, silent))} was lost (killed from outside, or for memory)", step
-        )
+    silent = sorted(set(range(ranks)) - set(said))
+    if silent and words:
+        return Ending(_RUN_AGAIN, _lost(silent, scratch), step)
+    if said:
+        return Ending(_RUN_AGAIN, LOST_PEER, step)
     return Ending(1, f"torchrun ended with exit code {code} before any rank began", step)
+
+
+def _lost(silent: list[int], scratch: Path) -> str:
+    """Return words for ranks that ended without any; those that torchrun saw first are what ended the others."""
+    path = scratch / "lost.json"
+    codes = {int(rank): code for rank, code in json.loads(path.read_text()).items()} if path.exists() else {}
+    first = [rank for rank in silent if codes.get(rank)] or silent
+    code = codes.get(first[0], 0)
+    how = " (killed from outside, or for memory)"
+    if code == -signal.SIGKILL:
+        how = (
+            ": SIGKILL ended it, as a kernel does for want of memory; unless somebody killed it, give more memory or "
+            "lower env.per_gpu_batch_size or env.num_workers"
+        )
+    elif code:
+        how = f": {signal.Signals(-code).name} ended it" if code < 0 else f": it ended with exit code {code}"
+    return f"rank {', '.join(map(str, first))} was lost{how}; the same command goes on from the newest commit"
 
 
 @contextmanager

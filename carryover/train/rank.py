@@ -48,7 +48,7 @@ def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str]:
         if ours := failures.named(error):
             return ours.exit_code, str(ours)
         if dist.is_lost_peer(error):
-            return RunAgain.exit_code, "another rank was lost"
+            return RunAgain.exit_code, ranks.LOST_PEER
         if is_lost_worker(error):
             return RunAgain.exit_code, "a process that prepares batches was lost (killed from outside, or for memory)"
         traceback.print_exc()

@@ -1,8 +1,10 @@
 """Which errors have a name of ours: a store's own, however a file system wraps them."""
 
 import errno
+from collections.abc import Callable
 
 import pytest
+import torch
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from carryover.ground import failures
@@ -35,6 +37,15 @@ def test_a_stores_error_has_a_name(error: Exception, kind: type[CarryoverError])
     named = failures.named(error)
     assert type(named) is kind
     assert "the store failed" in str(named) and "\n" not in str(named)
+
+
+@pytest.mark.parametrize("allocate", [lambda: bytearray(1 << 60), lambda: torch.empty(1 << 55, dtype=torch.uint8)])
+def test_an_allocation_that_failed_is_worth_another_attempt(allocate: Callable[[], object]) -> None:
+    with pytest.raises((MemoryError, RuntimeError)) as failed:
+        allocate()
+    named = failures.named(failed.value)
+    assert type(named) is RunAgain
+    assert str(named).startswith("out of memory: ") and "env.per_gpu_batch_size" in str(named)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "gone"), RuntimeError("gloo")])

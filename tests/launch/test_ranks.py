@@ -20,6 +20,10 @@ from tests.support.processes import Tree
 REPOSITORY = Path(__file__).parents[2]
 RANK = "tests.support.launch_rank"
 Start = Callable[..., Tree]
+FOR_MEMORY = (
+    "rank {} was lost: SIGKILL ended it, as a kernel does for want of memory; unless somebody killed it, give more "
+    "memory or lower env.per_gpu_batch_size or env.num_workers; the same command goes on from the newest commit"
+)
 
 
 def run(scratch: Path, do: dict[str, str], **rest: Any) -> Ending:
@@ -100,16 +104,24 @@ def test_a_killed_rank_means_run_me_again(tmp_path: Path, start: Start) -> None:
     tree = start({"*": "wait"})
     assert tree.wait_until(begun(tmp_path))
     os.kill(pid_of(tmp_path, 1), signal.SIGKILL)
-    assert ended(tree) == {"exit_code": 75, "message": "another rank was lost", "step": 7}
+    assert ended(tree) == {"exit_code": 75, "message": FOR_MEMORY.format(1), "step": 7}
     assert gone(tree, 1)
+
+
+@pytest.mark.slow
+def test_a_rank_that_crashed_is_not_said_to_have_been_killed_for_memory(tmp_path: Path, start: Start) -> None:
+    tree = start({"*": "wait"})
+    assert tree.wait_until(begun(tmp_path))
+    os.kill(pid_of(tmp_path, 1), signal.SIGSEGV)
+    words = "rank 1 was lost: SIGSEGV ended it; the same command goes on from the newest commit"
+    assert ended(tree) == {"exit_code": 75, "message": words, "step": 7}
 
 
 def test_the_only_rank_is_killed(tmp_path: Path, start: Start) -> None:
     tree = start({"*": "wait"}, count=1)
     assert tree.wait_until(begun(tmp_path, 1))
     os.kill(pid_of(tmp_path, 0), signal.SIGKILL)
-    words = "rank 0 was lost (killed from outside, or for memory)"
-    assert ended(tree) == {"exit_code": 75, "message": words, "step": 7}
+    assert ended(tree) == {"exit_code": 75, "message": FOR_MEMORY.format(0), "step": 7}
     assert gone(tree, 1)
 
 

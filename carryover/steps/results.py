@@ -14,6 +14,7 @@ from typing import Any
 from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
+from carryover.ground.storage import Store
 
 DEFAULT_STORE = ".carryover"
 
@@ -35,6 +36,19 @@ def resolve_store(store: str) -> str:
     if not store:
         say(f"store: {uri} (default; --store URI for another)")
     return uri
+
+
+def probe(store: Store) -> None:
+    """Write to a store that a run is to live in, and see that it settles races between two writers.
+
+    Raises:
+        WrongInput: when it can't be written, and when it can't promise what a run rests on.
+    """
+    if not store.probe():
+        raise WrongInput(
+            f"store {store.uri}: ignores conditional writes (If-None-Match), so two attempts of one run could write "
+            "over each other; use a local folder, or an object store that honours them, such as Amazon S3 or Ceph"
+        )
 
 
 def plain(value: Any) -> Any:

@@ -36,7 +36,7 @@ from carryover.launch import ranks
 from carryover.models.assembly import choose
 from carryover.models.card import MODELS, ModelCard
 from carryover.models.export import write_model
-from carryover.steps.results import resolve_store, write_result
+from carryover.steps.results import probe, resolve_store, write_result
 from carryover.tasks.metrics import find_metric
 from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
@@ -145,8 +145,7 @@ def _plan(
     if not card.splits["train"].rows:
         raise WrongInput(f"dataset {dataset}: its train split is empty; give more rows or another fraction")
     where = storage.open_store(resolve_store(store))
-    if not where.probe():
-        warn(f"store {where.uri} ignores conditional writes: two writers of one run would not notice each other")
+    probe(where)
     if run_key:
         home, made, changes = _named_run(where, run_key, given, card)
     else:

@@ -1,5 +1,7 @@
 """A real S3 server for tests: Ceph's RADOS gateway on loopback, and moto's server where Ceph cannot be installed.
 
+A third kind, rclone's server, overwrites whatever a request says: it is there to be refused.
+
     ceph-mon  (cluster map)  <-  ceph-osd (memstore: objects in RAM)  <-  radosgw (S3 over HTTP)
 
 One monitor, one OSD and one gateway are up in about a second as any user, with their files under one short folder.
@@ -103,14 +105,14 @@ class S3Server:
 
 
 def start(kind: str = "") -> S3Server:
-    """Starts `ceph` or `moto` (empty: Ceph where its programs are installed) with one empty bucket, `BUCKET`."""
+    """Starts `ceph`, `moto` or `rclone` (empty: Ceph where it is installed, else moto) with one empty `BUCKET`."""
     kind = kind or ("ceph" if all(shutil.which(program) for program in CEPH_PROGRAMS) else "moto")
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
     started: list[subprocess.Popen[bytes]] = []
     try:
         port = free_port()
         starters: dict[str, Callable[[Path, int, list[subprocess.Popen[bytes]]], None]]
-        starters = {"ceph": _start_ceph, "moto": _start_moto}
+        starters = {"ceph": _start_ceph, "moto": _start_moto, "rclone": _start_rclone}
         starters[kind](folder, port, started)
         server = S3Server(kind, f"http://127.0.0.1:{port}", folder, tuple(started))
         boto3.client(
@@ -137,6 +139,15 @@ def _start_moto(folder: Path, port: int, started: list[subprocess.Popen[bytes]])
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     started.append(_daemon(command, folder, dict(os.environ)))
     _until(lambda: _answers(port), "moto's server", folder, started)
+
+
+def _start_rclone(folder: Path, port: int, started: list[subprocess.Popen[bytes]]) -> None:
+    (folder / "buckets").mkdir()
+    program = Path(sys.executable).with_name("rclone")
+    command = [str(program), "serve", "s3", str(folder / "buckets"), "--config", str(folder / "none.conf")]
+    command += ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
+    started.append(_daemon(command, folder, dict(os.environ)))
+    _until(lambda: _answers(port), "rclone's server", folder, started)
 
 
 def _start_ceph(folder: Path, port: int, started: list[subprocess.Popen[bytes]]) -> None:

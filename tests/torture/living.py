@@ -40,7 +40,11 @@ def read_beside(home: RunHome, times: int) -> list[str]:
     found: list[str] = []
     newest = 0
     for _ in range(times):
-        loaded = home.load_newest(found.append)
+        try:
+            loaded = home.load_newest(found.append)
+        except CarryoverError as error:
+            found.append(f"refused: {error}")
+            continue
         if loaded is None or content(loaded) != plain(tensors_of(loaded.record.step)):
             found.append("other tensors than were saved")
             continue

@@ -53,6 +53,14 @@ class Limits:
             total = state.step
         return min(total, self.max_steps) if self.max_steps >= 0 else total
 
+    def step_of_epoch(self, state: RunState, epoch: int) -> int:
+        """Return the step at which an epoch (from 0) begins, seen from the state; exact for epochs to come."""
+        whole = math.ceil(self.rows / self.batch_size)
+        if epoch <= state.epoch:
+            return max(0, state.step - math.ceil(state.position / self.batch_size) - whole * (state.epoch - epoch))
+        this_epoch = math.ceil((self.rows - state.position) / self.batch_size)
+        return state.step + this_epoch + whole * (epoch - state.epoch - 1)
+
     def check_due(self, state: RunState) -> bool:
         """Tell whether a validation is due after the step that led to this state."""
         if not self.check_every:

@@ -1,37 +1,63 @@
-"""Owns the optimizer: its groups, and its state by parameter name, so that order and wrapping play no part."""
+"""Owns the optimizer: its groups, and its state by parameter name, so that order and wrapping play no part.
 
-from collections.abc import Mapping
+A group is the parameters of one rate and one decay. Its `scale` is its part of the step's learning rate:
+
+    layerwise_decay    lr_decay ** depth       head and fusion 1, the last block lr_decay, embeddings the least
+    two_stages         lr_mult for what is new (depth 0), 1 for the rest
+    ""                 1 for all
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from carryover.models.depth import depths
 from carryover.train.sections import Optimization
 
 PREFIX = "optim"
+Groups = Iterable[dict[str, Any]]
+OPTIMIZERS: Mapping[str, Callable[[Groups, float], Optimizer]] = {
+    "adafactor": lambda groups, rate: torch.optim.Adafactor(groups, lr=rate),
+    "adam": lambda groups, rate: torch.optim.Adam(groups, lr=rate),
+    "adamw": lambda groups, rate: torch.optim.AdamW(groups, lr=rate, eps=1e-6),
+    "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=0.9),
+}
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.RMSNorm)
+# Tokens and positions are places and not weights; the names are those of transformers and timm.
+_PLACES = re.compile(
+    r"(cls|dist|reg|mask|register)_tokens?|class_embedding|cls_embedding|pos(ition)?_embed(ding)?s?|embed_positions"
+    r"|wpe|rel_embeddings|relative_attention_bias|relative_position_bias_table|pos_embed_\w+"
+)
 
 
 def build_optimizer(network: nn.Module, config: Optimization) -> Optimizer:
-    """Return the optimizer over the parameters that train; norms and biases have no weight decay."""
-    plain = _without_decay(network)
-    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for name, p in named if name not in plain], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in named if name in plain], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if config.optim_type == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
-    if config.optim_type == "adam":
-        return torch.optim.Adam(groups, lr=config.learning_rate)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, eps=1e-6)
+    """Return the optimizer over the parameters that train.
+
+    Norms, biases, tokens, positions and the tokenizers of tables have no weight decay.
+    """
+    plain, deep = _without_decay(network), depths(network)
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            depth = deep[name] if config.lr_choice == "layerwise_decay" else min(deep[name], 1)
+            groups.setdefault((depth, name in plain), []).append(parameter)
+    return OPTIMIZERS[config.optim_type](
+        [
+            {"params": found, "weight_decay": 0.0 if bare else config.weight_decay, "scale": _scale(config, depth)}
+            for (depth, bare), found in sorted(groups.items(), key=lambda item: item[0])
+        ],
+        config.learning_rate,
+    )
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of the next step; it is never taken from a restored optimizer."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
 
 
 def state_tensors(optimizer: Optimizer, network: nn.Module) -> dict[str, Tensor]:
@@ -50,16 +76,30 @@ def load_state_tensors(optimizer: Optimizer, network: nn.Module, tensors: Mappin
     for full_name, value in tensors.items():
         name, _, what = full_name.removeprefix(f"{PREFIX}/").rpartition("/")
         parameter = parameters[name]
-        # Adam keeps its step count on the CPU; moments live beside their parameter, in its dtype.
-        moved = value if value.dim() == 0 else value.to(device=parameter.device, dtype=parameter.dtype)
+        # The count of steps stays on the CPU; moments live beside their parameter, in its dtype.
+        moved = value if what == "step" else value.to(device=parameter.device, dtype=parameter.dtype)
         optimizer.state[parameter][what] = moved.clone()
+
+
+def _scale(config: Optimization, depth: int) -> float:
+    if config.lr_choice == "layerwise_decay":
+        return config.lr_decay**depth
+    return config.lr_mult if config.lr_choice == "two_stages" and not depth else 1.0
 
 
 def _without_decay(network: nn.Module) -> set[str]:
     names: set[str] = set()
-    for module_name, module in network.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            norm = isinstance(module, _NORMS) or "norm" in type(module).__name__.lower()
-            if norm or name.endswith("bias") or parameter.dim() < 2:
-                names.add(f"{module_name}.{name}" if module_name else name)
+    for path, module in network.named_modules():
+        kind, start = type(module).__name__, f"{path}." if path else ""
+        bare = isinstance(module, _NORMS) or "norm" in kind.lower() or kind.endswith("Tokenizer")
+        for name, parameter in module.named_parameters(recurse=kind.endswith("Tokenizer")):
+            if bare or name.endswith("bias") or parameter.dim() < 2 or _is_place(f"{start}{name}"):
+                names.add(f"{start}{name}")
+        # timm's models know theirs.
+        said: Any = getattr(module, "no_weight_decay", set)
+        names |= {f"{start}{name}" for name in said()}
     return names
+
+
+def _is_place(name: str) -> bool:
+    return any(_PLACES.fullmatch(word) for word in name.split("."))

@@ -191,12 +191,22 @@ def micro_size(env: Env) -> int:
 
 
 def _curve(recipe: Recipe, state: RunState, limits: Limits) -> Curve:
-    total = limits.total_steps(state)
+    total, config = limits.total_steps(state), recipe.optimization
+
+    def at_epoch(epoch: int) -> int:
+        return limits.step_of_epoch(state, epoch)
+
     if not state.curve:
-        curve = first_curve(recipe.optimization, total)
+        curve = first_curve(config, total, at_epoch=at_epoch)
     else:
         curve = next_curve(
-            Curve(**state.curve), recipe.optimization, step=state.step, total=total, on_change=recipe.resume.schedule
+            Curve(**state.curve),
+            config,
+            step=state.step,
+            total=total,
+            on_change=recipe.resume.schedule,
+            epoch=state.epoch,
+            at_epoch=at_epoch,
         )
     state.curve = curve.as_json()
     return curve

@@ -5,8 +5,9 @@ from typing import Literal, get_args
 
 from carryover.ground.config import check, key
 
-Optimizer = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine_decay", "linear_decay", "polynomial_decay", "constant"]
+Optimizer = Literal["adamw", "adam", "sgd", "adafactor"]
+Choice = Literal["layerwise_decay", "two_stages", ""]
+Schedule = Literal["cosine_decay", "linear_decay", "polynomial_decay", "multi_step", "constant"]
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "64"]
 OnChange = Literal["auto", "stretch", "constant", "rewarm"]
 TimeLimit = Literal["total", "attempt"]
@@ -15,7 +16,7 @@ Accelerator = Literal["auto", "cpu", "gpu"]
 
 def words(literal: object) -> str:
     """Return the allowed words of a Literal as people read them."""
-    return ", ".join(get_args(literal))
+    return ", ".join(word or '""' for word in get_args(literal))
 
 
 def check_word(path: str, value: str, literal: object) -> None:
@@ -28,12 +29,45 @@ class Optimization:
     """`optimization.*`: what an optimizer step is, how many there are, and when they are looked at."""
 
     learning_rate: float = key(1e-4, help="Peak learning rate, reached after warm-up.", allowed="> 0", mutable=True)
-    optim_type: str = key("adamw", help="Optimizer; sgd has momentum 0.9, adamw eps 1e-6.", allowed=words(Optimizer))
-    weight_decay: float = key(1e-3, help="Weight decay; not applied to norms and biases.", allowed=">= 0")
+    optim_type: str = key(
+        "adamw",
+        help="Optimizer; sgd has momentum 0.9, adamw eps 1e-6, adafactor scales the rate by a parameter's own size.",
+        allowed=words(Optimizer),
+    )
+    weight_decay: float = key(
+        1e-3,
+        help="Weight decay; not applied to norms, biases, class tokens, positions and the tokenizers of tables.",
+        allowed=">= 0",
+    )
+    lr_choice: str = key(
+        "layerwise_decay",
+        help="Rates of layers: layerwise_decay multiplies by lr_decay once a layer from the output down, two_stages "
+        "by lr_mult for new layers (heads, fusion, tables); empty: one rate.",
+        allowed=words(Choice),
+        mutable=True,
+    )
+    lr_decay: float = key(
+        0.9, help="A layer's rate as a part of the next one's; layerwise_decay only.", allowed="> 0 to 1", mutable=True
+    )
+    lr_mult: float = key(
+        1.0, help="Rate of new layers as a multiple of the backbones'; two_stages only.", allowed="> 0", mutable=True
+    )
     lr_schedule: str = key(
         "cosine_decay", help="Shape of the decay after warm-up.", allowed=words(Schedule), mutable=True
     )
     end_lr: float = key(0.0, help="Learning rate at the end; polynomial_decay only.", allowed=">= 0", mutable=True)
+    lr_power: float = key(
+        1.0, help="Power of the decay; polynomial_decay only, 1 is a straight line.", allowed="> 0", mutable=True
+    )
+    lr_milestones: tuple[int, ...] = key(
+        (30, 55),
+        help="Epochs after which the rate falls; multi_step only. After a rewarm they count from there.",
+        allowed=">= 1, ascending",
+        mutable=True,
+    )
+    lr_gamma: float = key(
+        0.1, help="Factor of the rate at each milestone; multi_step only.", allowed="> 0 to 1", mutable=True
+    )
     warmup_steps: float | int = key(
         0.1, help="Warm-up from 0: a float is a fraction of all steps, an int is steps.", allowed=">= 0", mutable=True
     )
@@ -56,8 +90,7 @@ class Optimization:
         check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         check_word("optim_type", self.optim_type, Optimizer)
         check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or above")
-        check_word("lr_schedule", self.lr_schedule, Schedule)
-        check(0 <= self.end_lr <= self.learning_rate, "end_lr", self.end_lr, "between 0 and learning_rate")
+        self._check_rates()
         whole = isinstance(self.warmup_steps, int)
         check(
             self.warmup_steps >= 0 and (whole or self.warmup_steps <= 1),
@@ -84,6 +117,22 @@ class Optimization:
             "norm or value",
         )
         check(self.log_every_n_steps >= 1, "log_every_n_steps", self.log_every_n_steps, "1 or more")
+
+    def _check_rates(self) -> None:
+        check_word("lr_choice", self.lr_choice, Choice)
+        check(0 < self.lr_decay <= 1, "lr_decay", self.lr_decay, "above 0, at most 1")
+        check(self.lr_mult > 0, "lr_mult", self.lr_mult, "above 0")
+        check_word("lr_schedule", self.lr_schedule, Schedule)
+        check(0 <= self.end_lr <= self.learning_rate, "end_lr", self.end_lr, "between 0 and learning_rate")
+        check(self.lr_power > 0, "lr_power", self.lr_power, "above 0")
+        falls = list(self.lr_milestones)
+        check(
+            bool(falls) and min(falls) >= 1 and falls == sorted(set(falls)),
+            "lr_milestones",
+            falls,
+            "epochs from 1 on, ascending",
+        )
+        check(0 < self.lr_gamma <= 1, "lr_gamma", self.lr_gamma, "above 0, at most 1")
 
 
 @dataclass(frozen=True)

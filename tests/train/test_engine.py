@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from carryover.checkpoint.snapshot import restore, snapshot
-from carryover.train.optim import build_optimizer
+from carryover.train.optim import OPTIMIZERS, build_optimizer, set_rate
 from carryover.train.sections import Optimization
 from carryover.train.setup import load_weights
 from carryover.train.state import RunState
@@ -124,7 +124,64 @@ def test_norms_and_biases_have_no_decay_and_frozen_parameters_no_place() -> None
     assert found == [(0.5, weights), (0.0, rest)]
 
 
-@pytest.mark.parametrize("optim_type", ["adamw", "adam", "sgd"])
+class Stacked(nn.Module):
+    """Places, an embedding, two blocks, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.position_embeddings = nn.Embedding(5, 8)
+        self.words = nn.Embedding(5, 8)
+        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0) for _ in range(2))
+        self.head = nn.Linear(8, 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "want"),
+    [
+        ({"lr_decay": 0.5}, {"words": 0.125, "blocks.0": 0.25, "blocks.1": 0.5, "head": 1.0}),
+        ({"lr_decay": 1.0}, dict.fromkeys(("words", "blocks.0", "blocks.1", "head"), 1.0)),
+        (
+            {"lr_choice": "two_stages", "lr_mult": 3.0},
+            {"words": 1.0, "blocks.0": 1.0, "blocks.1": 1.0, "head": 3.0},
+        ),
+        ({"lr_choice": "", "lr_mult": 3.0}, dict.fromkeys(("words", "blocks.0", "blocks.1", "head"), 1.0)),
+    ],
+    ids=["layerwise_decay", "off", "two_stages", "one"],
+)
+def test_each_layer_has_its_rate(config: dict, want: dict) -> None:
+    network = Stacked()
+    optimizer = build_optimizer(network, Optimization(**config))
+    set_rate(optimizer, 0.01)
+    rates = {id(value): group["lr"] for group in optimizer.param_groups for value in group["params"]}
+    decays = {id(value): group["weight_decay"] for group in optimizer.param_groups for value in group["params"]}
+    named = dict(network.named_parameters())
+    assert len(rates) == len(named)
+    for part, scale in want.items():
+        found = {rates[id(value)] for name, value in named.items() if name.startswith(part)}
+        assert list(found) == [pytest.approx(0.01 * scale)]
+    bare = {name for name, value in named.items() if not decays[id(value)]}
+    assert {"cls_token", "position_embeddings.weight", "blocks.0.norm1.weight", "head.bias"} <= bare
+    assert not {"words.weight", "head.weight", "blocks.1.linear1.weight"} & bare
+
+
+def test_the_rate_of_a_layer_is_what_moves_it() -> None:
+    """One step of plain descent: each weight moves by its layer's part of the rate times its gradient."""
+    network = Stacked()
+    optimizer = build_optimizer(network, Optimization(optim_type="sgd", lr_decay=0.5, weight_decay=0.0))
+    set_rate(optimizer, 0.1)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for value in network.parameters():
+        value.grad = torch.ones_like(value)
+    optimizer.step()
+    moved = {name: float((before[name] - value).detach().mean()) for name, value in network.named_parameters()}
+    assert moved["head.weight"] == pytest.approx(0.1, rel=1e-4)
+    assert moved["blocks.1.linear1.weight"] == pytest.approx(0.05, rel=1e-4)
+    assert moved["blocks.0.linear1.weight"] == pytest.approx(0.025, rel=1e-4)
+    assert moved["words.weight"] == pytest.approx(0.0125, rel=1e-4)
+
+
+@pytest.mark.parametrize("optim_type", OPTIMIZERS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_state_goes_through_a_checkpoint_by_name(optim_type: str, precision: str) -> None:
     """Three steps, a checkpoint as bytes and JSON, three more: the same as six in one go."""
@@ -153,7 +210,8 @@ def test_the_state_goes_through_a_checkpoint_by_name(optim_type: str, precision:
     steps(resumed, 3, 6)
     assert same_bits(copies(straight), copies(resumed))
     assert same_bits(copies(straight), copies(stopped))
-    what = {"adamw": "exp_avg_sq", "adam": "exp_avg_sq", "sgd": "momentum_buffer"}[optim_type]
+    moments = {"adafactor": "row_var", "adam": "exp_avg_sq", "adamw": "exp_avg_sq", "sgd": "momentum_buffer"}
+    what = moments[optim_type]
     assert f"optim/first.weight/{what}" in kept
 
 

@@ -62,6 +62,11 @@ def test_along_a_run_its_length_is_always_the_same(rows: int, batch: int, epochs
     states = walk(of, total)
     assert [of.total_steps(state) for state in states] == [total] * total
     assert [bool(of.reached(state)) for state in states] == [False] * (total - 1) + [True]
+    # Each state knows where the epochs begin that are still to come.
+    starts = [0] + [state.step for state in states if not state.position]
+    for state in states:
+        ahead = range(state.epoch + 1, len(starts))
+        assert [of.step_of_epoch(state, epoch) for epoch in ahead] == [starts[epoch] for epoch in ahead]
     whole = math.ceil(rows / batch)
     checks = sum(of.check_due(state) for state in states[:whole])
     # Once at each mark, the last of them the epoch's end; fewer only where an epoch has fewer steps or is cut.

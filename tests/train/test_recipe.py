@@ -77,9 +77,15 @@ def test_a_file_a_text_and_flags(tmp_path: Path) -> None:
         ("optimization.learning_rate=0", "0.0 is not possible; it must be above 0"),
         ("optimization.learning_rate=.inf", "inf is not possible; it must be a finite number"),
         ("optimization.weight_decay=-1", "-1.0 is not possible; it must be 0 or above"),
-        ("optimization.optim_type=lion", "'lion' is not possible; it must be one of adamw, adam, sgd"),
+        ("optimization.optim_type=lion", "'lion' is not possible; it must be one of adamw, adam, sgd, adafactor"),
         ("optimization.lr_schedule=cosine", "'cosine' is not possible; it must be one of cosine_decay, ..."),
         ("optimization.end_lr=1", "1.0 is not possible; it must be between 0 and learning_rate"),
+        ("optimization.lr_choice=one", "'one' is not possible; it must be one of layerwise_decay, two_stages, \"\""),
+        ("optimization.lr_decay=1.1", "1.1 is not possible; it must be above 0, at most 1"),
+        ("optimization.lr_mult=0", "0.0 is not possible; it must be above 0"),
+        ("optimization.lr_power=0", "0.0 is not possible; it must be above 0"),
+        ("optimization.lr_milestones=[5, 3]", "[5, 3] is not possible; it must be epochs from 1 on, ascending"),
+        ("optimization.lr_gamma=2", "2.0 is not possible; it must be above 0, at most 1"),
         ("optimization.warmup_steps=1.5", "1.5 is not possible; it must be a fraction..."),
         ("optimization.max_epochs=0", "0 is not possible; it must be 1 or more"),
         ("optimization.max_steps=0", "0 is not possible; it must be -1 or 1 or more"),
@@ -169,7 +175,8 @@ def test_identity_is_what_can_change_the_result() -> None:
     assert {name for name, info in known.items() if info.identity and info.mutable} == {
         "env.batch_size", "env.precision", "optimization.learning_rate", "optimization.lr_schedule",
         "optimization.end_lr", "optimization.warmup_steps", "optimization.max_epochs", "optimization.max_steps",
-        "optimization.patience", "optimization.val_check_interval",
+        "optimization.patience", "optimization.val_check_interval", "optimization.lr_choice", "optimization.lr_decay",
+        "optimization.lr_mult", "optimization.lr_power", "optimization.lr_milestones", "optimization.lr_gamma",
     }  # fmt: skip
 
 

@@ -34,6 +34,39 @@ def test_shapes(shape: str, want: list[float]) -> None:
     assert curve.rate(9) == pytest.approx({"constant": 1.0, "polynomial_decay": 0.2}.get(shape, 0.0))
 
 
+def test_the_power_of_a_polynomial() -> None:
+    curve = first_curve(config(lr_schedule="polynomial_decay", end_lr=0.2, lr_power=2.0), 4)
+    assert rates(curve, 4) == pytest.approx([0.2 + 0.8 * (1 - k / 4) ** 2 for k in range(4)])
+
+
+def test_steps_fall_at_the_milestones() -> None:
+    falls = {"lr_schedule": "multi_step", "lr_milestones": (2, 3), "lr_gamma": 0.5, "warmup_steps": 1}
+    curve = first_curve(config(**falls), 10, at_epoch=lambda epoch: 2 * epoch)
+    assert rates(curve, 10) == pytest.approx([1.0] * 4 + [0.5] * 2 + [0.25] * 4)
+    kept = Curve(**json.loads(json.dumps(curve.as_json())))
+    assert next_curve(kept, config(**falls), step=5, total=10, on_change="auto") is kept
+    # Longer epochs (another batch size): drawn anew, the same curve by its epochs.
+    longer = next_curve(kept, config(**falls), step=2, total=20, on_change="auto", at_epoch=lambda epoch: 4 * epoch)
+    assert longer.drops == [8, 12]
+    # After the end milestones count from there; a fall asked for later is a change by itself.
+    again = next_curve(
+        kept, config(**falls), step=10, total=20, on_change="auto", epoch=5, at_epoch=lambda epoch: 2 * epoch
+    )
+    assert (again.epoch, again.drops, again.rate(12)) == (5, [14, 16], 1.0)
+    other = next_curve(kept, config(**{**falls, "lr_gamma": 0.1}), step=5, total=10, on_change="auto")
+    assert other.rate(9) == pytest.approx(0.01)
+    # What plays no part in a shape is no change of it.
+    cosine = first_curve(config(), 10)
+    assert next_curve(cosine, config(lr_gamma=0.7, lr_power=3.0), step=5, total=10, on_change="auto") is cosine
+
+
+def test_a_curve_of_an_older_version_goes_on() -> None:
+    curve = first_curve(config(lr_schedule="polynomial_decay", end_lr=0.1), 10)
+    known = ("start", "end", "warmup", "peak", "floor", "shape", "asked")
+    old = Curve(**{name: value for name, value in curve.as_json().items() if name in known})
+    assert rates(old, 10) == rates(curve, 10)
+
+
 @pytest.mark.parametrize(
     ("warmup", "steps"), [(0.25, 5), (0.21, 5), (5, 5), (1.0, 20), (1, 1), (99, 20), (0, 0), (0.0, 0)]
 )

@@ -24,6 +24,7 @@ class KeyInfo:
     Attributes:
         identity: whether the key can change the result, so that it is part of the run key.
         mutable: whether a run that exists may go on with another value.
+        decided: whether its author said what becomes of it on resume; who says nothing gets a key that can't change.
     """
 
     path: str
@@ -33,11 +34,13 @@ class KeyInfo:
     allowed: str
     identity: bool
     mutable: bool
+    decided: bool
 
 
-def key(default: Any = MISSING, *, help: str, allowed: str = "", identity: bool = True, mutable: bool = False) -> Any:
+def key(default: Any = MISSING, *, help: str, allowed: str = "", identity: bool = True, mutable: bool | None = None) -> Any:
     """Declare one key of a config class; see `KeyInfo` for the words. Without a default the key is required."""
-    metadata = {"help": help, "allowed": allowed, "identity": identity, "mutable": mutable}
+    decided = not identity or mutable is not None
+    metadata = {"help": help, "allowed": allowed, "identity": identity, "mutable": bool(mutable), "decided": decided}
     if isinstance(default, (dict, list)) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -113,6 +116,7 @@ def fields_of(cls: type, *, path: str = "") -> dict[str, KeyInfo]:
             allowed=words.get("allowed", ""),
             identity=words.get("identity", True),
             mutable=words.get("mutable", False),
+            decided=words.get("decided", False),
         )
     return found
 

@@ -41,7 +41,7 @@ class Recipe:
     """
 
     model: Any
-    seed: int = key(0, help="Start of every random decision.", allowed=">= 0")
+    seed: int = key(0, help="Start of every random decision.", allowed=">= 0", mutable=False)
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
     env: Env = dataclasses.field(default_factory=Env)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

@@ -33,11 +33,13 @@ class Optimization:
         "adamw",
         help="Optimizer; sgd has momentum 0.9, adamw eps 1e-6, adafactor scales the rate by a parameter's own size.",
         allowed=words(Optimizer),
+        mutable=False,
     )
     weight_decay: float = key(
         1e-3,
         help="Weight decay; not applied to norms, biases, class tokens, positions and the tokenizers of tables.",
         allowed=">= 0",
+        mutable=False,
     )
     lr_choice: str = key(
         "layerwise_decay",
@@ -77,13 +79,20 @@ class Optimization:
     )
     patience: int = key(10, help="Checks without a better score before training stops.", allowed=">= 1", mutable=True)
     val_metric: str = key(
-        "auto", help="Metric that chooses the best weights.", allowed="auto (by problem type) or a metric's name"
+        "auto",
+        help="Metric that chooses the best weights.",
+        allowed="auto (by problem type) or a metric's name",
+        mutable=False,
     )
     val_check_interval: float | int = key(
         0.5, help="When to validate: a float is a fraction of an epoch, an int is steps.", allowed="> 0", mutable=True
     )
-    gradient_clip_val: float = key(1.0, help="Gradients are clipped to this; 0 is off.", allowed=">= 0")
-    gradient_clip_algorithm: str = key("norm", help="Clip the whole norm or each value.", allowed="norm, value")
+    gradient_clip_val: float = key(
+        1.0, help="Gradients are clipped to this; 0 is off.", allowed=">= 0", mutable=False
+    )
+    gradient_clip_algorithm: str = key(
+        "norm", help="Clip the whole norm or each value.", allowed="norm, value", mutable=False
+    )
     log_every_n_steps: int = key(10, help="A line of progress every so many steps.", allowed=">= 1", identity=False)
 
     def __post_init__(self) -> None:
@@ -174,6 +183,7 @@ class Env:
         True,
         help="Ask PyTorch for deterministic operations, so that a resumed run is bit-identical.",
         allowed="true, false",
+        mutable=False,
     )
 
     def __post_init__(self) -> None:

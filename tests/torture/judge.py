@@ -11,6 +11,7 @@ from carryover.checkpoint.log import Record
 from carryover.checkpoint.store import Table
 from carryover.checkpoint.verify import verify
 from carryover.ground.errors import CarryoverError
+from tests.torture.harness import note
 
 EPOCHS = 12
 # What is its own in every run, and need not be the same bits: time, and what was done again.
@@ -149,3 +150,28 @@ def _uneven(home: RunHome, commits: list[Record], rows: int, found: Found) -> li
         if repeated or skipped:
             uneven.append(f"epoch {epoch}: {repeated} samples repeated, {skipped} skipped")
     return uneven
+
+
+def note_all(found: dict[int, Found], what: str, *, store: str) -> list[str]:
+    """Add the results to the page: how many kills by number of ranks, and how often each promise was put to the test.
+
+    Returns:
+        All violations.
+    """
+    total = Found()
+    for world, one in found.items():
+        total += one
+        if one.all_kills:
+            ranks = f"{world} rank{'s' * (world > 1)}"
+            note(f"{what}, {ranks}", store=store, count=len(one.all_kills), violations=len(one.violations))
+    for promise, count, wrong in (
+        ("one rank alone", total.kills["one"], total.ends),
+        ("looked at after each kill, nothing torn", len(total.all_kills), total.torn),
+        ("attempts, each from the newest commit", total.starts, total.lost),
+        ("samples, each once an epoch", total.samples, total.uneven),
+        ("runs, weights and optimizer bit-identical", total.runs, total.bits),
+    ):
+        if count or wrong:
+            note(f"{what}: {promise}", store=store, count=count, violations=len(wrong))
+    print(f"{dict(total.kills)} kills in {total.runs} runs; {total.starts} attempts; {total.samples} samples")
+    return total.violations

@@ -106,12 +106,9 @@ class Job:
         """Start an attempt."""
         folder = self.folder / f"attempt-{number}"
         folder.mkdir(parents=True)
-        recipe = {**SMALL, "seed": self.seed, "data.record_samples": True, "optimization.max_epochs": EPOCHS}
-        recipe |= {"optimization.patience": 1000, "checkpoint.every_steps": 2, **self.settings}
         env = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        words = tuple(f"{name}={value}" for name, value in recipe.items())
         attempt = trainer.Attempt(
-            self.card.at, self.store, self.ranks, folder, words, die_at=die_at, plant=self.plant, env=env
+            self.card.at, self.store, self.ranks, folder, self.words(), die_at=die_at, plant=self.plant, env=env
         )
         pipe, theirs = processes.Pipe(duplex=False)
         process = processes.Process(target=trainer.run, args=(attempt, theirs), daemon=True)
@@ -120,6 +117,12 @@ class Job:
         handle = os.dup(pipe.fileno())
         pipe.close()
         return Running(attempt, process, handle)
+
+    def words(self) -> tuple[str, ...]:
+        """Return its recipe, "key=value" each."""
+        recipe = {**SMALL, "seed": self.seed, "data.record_samples": True, "optimization.max_epochs": EPOCHS}
+        recipe |= {"optimization.patience": 1000, "checkpoint.every_steps": 2, **self.settings}
+        return tuple(f"{name}={value}" for name, value in recipe.items())
 
     def home(self) -> RunHome | None:
         """Return the run, None where no attempt came so far."""
@@ -163,7 +166,7 @@ def kill_often(
     else:
         attempts.append(job.start(len(attempts)))
         attempts[-1].end()
-    _judge_last(job, attempts, want, found)
+    judge_last(job, attempts, want, found)
 
 
 def spoil(job: Job, want: Outcome, found: Found) -> None:
@@ -182,14 +185,14 @@ def spoil(job: Job, want: Outcome, found: Found) -> None:
         home.store.write(name, data)
     attempts.append(job.start(1))
     attempts[1].end()
-    _judge_last(job, attempts, want, found)
+    judge_last(job, attempts, want, found)
     # It is to go on from an older commit here, and to say so.
     found.lost.clear()
     if f"commit {newest.number} (step {newest.step}) can't be used" not in attempts[1].attempt.said():
         found.ends.append(f"commit {newest.number} was used, although a bit was flipped")
 
 
-def _judge_last(job: Job, attempts: list[Running], want: Outcome, found: Found) -> None:
+def judge_last(job: Job, attempts: list[Running], want: Outcome, found: Found) -> None:
     """Judge a job whose last attempt must have finished it."""
     code, home, last = attempts[-1].process.exitcode, job.home(), attempts[-1].attempt
     if code != 0 or home is None:

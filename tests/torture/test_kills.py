@@ -15,7 +15,7 @@ import pytest
 from carryover.data.manifest import DatasetCard
 from tests.torture.conftest import Place
 from tests.torture.harness import note
-from tests.torture.judge import Found
+from tests.torture.judge import Found, note_all
 from tests.torture.kills import Job, kill_often, reference, spoil
 from tests.train.attempts import dataset
 
@@ -58,36 +58,19 @@ def kill(card: DatasetCard, place: Place, folder: Path, kills: int) -> dict[int,
     return found
 
 
-def note_all(found: dict[int, Found], place: Place) -> list[str]:
-    """Add the results to the page: how many kills, and for each promise how often it was put to the test."""
-    total = Found()
-    for world, one in found.items():
-        total += one
-        if one.all_kills:
-            what = f"SIGKILL of a training, forked, {world} rank{'s' * (world > 1)}"
-            note(what, store=place.kind, count=len(one.all_kills), violations=len(one.violations))
-    for what, count, wrong in (
-        ("one rank alone", total.kills["one"], total.ends),
-        ("looked at after each kill, nothing torn", len(total.all_kills), total.torn),
-        ("attempts, each from the newest commit", total.starts, total.lost),
-        ("samples, each once an epoch", total.samples, total.uneven),
-        ("runs, weights and optimizer bit-identical", total.runs, total.bits),
-    ):
-        note(f"SIGKILL of a training, forked: {what}", store=place.kind, count=count, violations=len(wrong))
-    print(f"{dict(total.kills)} kills in {total.runs} runs; {total.starts} attempts; {total.samples} samples")
-    return total.violations
+WHAT = "SIGKILL of a training, forked"
 
 
 @pytest.mark.torture
 def test_killed_at_random_instants(card: DatasetCard, place: Place, tmp_path: Path) -> None:
-    assert note_all(kill(card, place, tmp_path, KILLS), place) == []
+    assert note_all(kill(card, place, tmp_path, KILLS), WHAT, store=place.kind) == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_at_random_instants_in_short(card: DatasetCard, place: Place, tmp_path: Path) -> None:
     kills = 30 if place.kind == "local disk" else 10
-    assert note_all(kill(card, place, tmp_path, kills), place) == []
+    assert note_all(kill(card, place, tmp_path, kills), WHAT, store=place.kind) == []
 
 
 @pytest.mark.torture

@@ -1,7 +1,7 @@
 """Owns the torch modules that several families share, and the network that joins branches."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,35 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
-NORMALIZATIONS: Mapping[str, type[nn.Module]] = {"layer_norm": nn.LayerNorm, "none": nn.Identity}
+
+
+class BatchNorm(nn.Module):
+    """[B, F] -> [B, F]: batch norm over the rows of a micro-batch, or of each `size` rows of it (ghost batch norm).
+
+    A single row has no spread: it is normalised with the running statistics, as at evaluation.
+    """
+
+    def __init__(self, width: int, *, size: int | None = None, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width, momentum=momentum)
+        self.size = size
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.cat([self._one(part) for part in rows.split(self.size or max(1, len(rows)))])
+
+    def _one(self, rows: Tensor) -> Tensor:
+        if len(rows) > 1 or not self.training:
+            return self.norm(rows)
+        norm = self.norm
+        return nn.functional.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+NORMALIZATIONS: Mapping[str, Callable[[int], nn.Module]] = {
+    "batch_norm": BatchNorm,
+    "ghost_batch_norm": lambda width: BatchNorm(width, size=64, momentum=0.01),
+    "layer_norm": nn.LayerNorm,
+    "none": nn.Identity,
+}
 
 
 def mlp(widths: Sequence[int], *, activation: str, normalization: str, drop_rate: float) -> nn.Sequential:
@@ -53,17 +81,22 @@ def init_weights(module: nn.Module) -> None:
 
 
 class NumericalMLP(nn.Module):
-    """[B, N] numbers through an MLP; reads the feature "values"."""
+    """[B, N] numbers, or a token for each ([B, N, T]), through an MLP; reads the feature "values"."""
 
-    def __init__(self, body: nn.Sequential, out_features: int, num_outputs: int | None) -> None:
+    def __init__(
+        self, body: nn.Sequential, out_features: int, num_outputs: int | None, *, tokens: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.out_features = out_features
+        self.numerical_feature_tokenizer = tokens
         self.mlp = body
         self.head = head(out_features, num_outputs)
 
     def forward(self, features: Mapping[str, Tensor]) -> Output:
-        values = features["values"]
-        hidden = self.mlp(values.to(next(self.mlp.parameters()).dtype))
+        values = features["values"].to(next(self.mlp.parameters()).dtype)
+        if self.numerical_feature_tokenizer is not None:
+            values = self.numerical_feature_tokenizer(values).flatten(1)
+        hidden = self.mlp(values)
         return Output(hidden, None if self.head is None else self.head(hidden))
 
 

@@ -6,6 +6,7 @@ FAMILIES = Registry(
     "model family",
     {
         "categorical_mlp": "carryover.models.categorical_mlp:FAMILY",
+        "ft_transformer": "carryover.models.ft_transformer:FAMILY",
         "fusion_mlp": "carryover.models.fusion_mlp:FAMILY",
         "hf_text": "carryover.models.hf_text:FAMILY",
         "numerical_mlp": "carryover.models.numerical_mlp:FAMILY",

@@ -74,6 +74,12 @@ TABLE = {**NUMBERS, "kind": kind, "shape": kind}
 TABLE_TYPES = {"kind": "categorical", "shape": "categorical"}
 
 
+TINY_TOKENS = {
+    f"model.ft_transformer.{name}": value
+    for name, value in {"token_dim": 8, "hidden_size": 16, "ffn_hidden_size": 16, "num_blocks": 2}.items()
+}
+
+
 def tiny_text(folder: Path) -> dict[str, Any]:
     return {"model.hf_text.checkpoint_name": str(save_tiny_bert(folder / "bert"))}
 
@@ -83,6 +89,7 @@ CASES: dict[str, Case] = {
     "categorical_mlp": Case(
         {"kind": kind, "shape": kind}, lambda _: {"model.names": ["categorical_mlp"]}, types=TABLE_TYPES
     ),
+    "ft_transformer": Case(TABLE, lambda _: {"model.names": ["ft_transformer"], **TINY_TOKENS}, types=TABLE_TYPES),
     "fusion_mlp": Case(
         {**TABLE, "review": review},
         lambda folder: {

@@ -1,6 +1,8 @@
 """Owns the recipe section `data`: how columns become numbers, under the names that AutoMM users know."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from carryover.ground.config import check, key
 
@@ -43,6 +45,25 @@ class LabelConfig:
         allowed = f"one of {', '.join(LABEL_SCALINGS)}, None"
         check(value is None or value in LABEL_SCALINGS, "numerical_preprocessing", value, allowed)
 
+    def shift_and_scale(self, statistics: Mapping[str, Any]) -> tuple[float, float]:
+        """Return (shift, scale) of a regression's label: what is learned is (label - shift) / scale."""
+        # A label that never changes is left in its own unit.
+        if self.numerical_preprocessing == "standardscaler":
+            return float(statistics["mean"]), float(statistics["std"]) or 1.0
+        if self.numerical_preprocessing == "minmaxscaler":
+            least, most = float(statistics["min"]), float(statistics["max"])
+            return least, most - least or 1.0
+        return 0.0, 1.0
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Recipe section `data.text`: what happens to every text before a family reads it."""
+
+    normalize_text: bool = key(
+        False, help="mend text that was decoded wrongly and write all of it in ASCII, in training and at inference"
+    )
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -50,6 +71,7 @@ class DataConfig:
 
     numerical: NumericalConfig = field(default_factory=NumericalConfig)
     categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     pos_label: bool | int | float | str | None = key(
         None, help="the positive class of a binary problem; the second of the sorted classes where not given"

@@ -9,7 +9,8 @@ from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.ground.errors import WrongInput
 from carryover.models import hf_source, text_ids
-from carryover.models.text_ids import Layout, TextPreprocessor
+from carryover.models.text_augment import augmentation
+from carryover.models.text_ids import Layout, TextPreprocessor, Treatment
 
 if TYPE_CHECKING:
     from carryover.models.text_layers import TextEncoder
@@ -45,8 +46,31 @@ class HFTextConfig:
     text_segment_num: int = key(
         2, help="segment ids that the columns take in turn; bounded by the encoder's own number"
     )
+    stochastic_chunk: bool = key(
+        False, help="in training, take a random stretch of a column that is too long instead of its start"
+    )
+    text_trivial_aug_maxscale: float = key(
+        0.1,
+        help="in training, each text gets one of: nothing, words swapped, words deleted, punctuation put in; of its "
+        "words up to this share is touched; 0 for no augmentation. Synonyms, which AutoMM has too, need a download",
+        allowed="0 <= x <= 1",
+    )
+    text_aug_detect_length: int = key(10, help="words that a text needs to be augmented", allowed="1 or more")
+    text_train_augment_types: tuple[str, ...] | None = key(
+        None,
+        help="operations to choose from instead of all, e.g. [random_swap(0.05), insert_punc]: the number is the share "
+        "of words, drawn up to text_trivial_aug_maxscale where there is none",
+        allowed="random_swap, random_delete, insert_punc",
+    )
 
     def __post_init__(self) -> None:
+        scale, words = self.text_trivial_aug_maxscale, self.text_aug_detect_length
+        check(0 <= scale <= 1, "text_trivial_aug_maxscale", scale, "0 up to 1")
+        check(words >= 1, "text_aug_detect_length", words, "1 or more")
+        if not self.text_train_augment_types:
+            # An empty list means the same as none.
+            object.__setattr__(self, "text_train_augment_types", None)
+        augmentation(self.text_train_augment_types, max_scale=scale, detect_length=words)
         check(bool(self.checkpoint_name), "checkpoint_name", self.checkpoint_name, "a hub name or a folder")
         check(self.pooling_mode in POOLING, "pooling_mode", self.pooling_mode, f"one of {', '.join(POOLING)}")
         check(self.pair_mode in PAIRS, "pair_mode", self.pair_mode, f"one of {', '.join(PAIRS)}")
@@ -80,7 +104,10 @@ class HFTextFamily:
         encoder = hf_source.open_config(config.checkpoint_name)
         tokenizer, files = hf_source.open_tokenizer(config.checkpoint_name)
         names = tuple(column.name for column in self.reads(schema, config))
-        return TextPreprocessor(_layout(config, names, encoder, tokenizer), encoder, files)
+        layout = _layout(config, names, encoder, tokenizer)
+        if layout.siamese and schema.problem_type == "regression":
+            layout = replace(layout, cosine=_cosine_line(schema, data))
+        return TextPreprocessor(layout, encoder, files, _treatment(config, data.text.normalize_text))
 
     def restore(self, config: HFTextConfig, files: Mapping[str, bytes]) -> TextPreprocessor:
         return text_ids.restore(files)
@@ -128,6 +155,23 @@ def _layout(config: HFTextConfig, names: tuple[str, ...], encoder: Mapping[str, 
             f"their separators; it must be at least {least}"
         )
     return layout
+
+
+def _cosine_line(schema: Schema, data: DataConfig) -> tuple[float, float]:
+    """Return (slope, offset) such that a cosine of 0 means the least label and 1 the largest, in the scaled label."""
+    known = schema.label_column.statistics
+    shift, scale = data.label.shift_and_scale(known)
+    least, most = float(known["min"]), float(known["max"])
+    return (most - least) / scale, (least - shift) / scale
+
+
+def _treatment(config: HFTextConfig, normalize: bool) -> Treatment:
+    change = augmentation(
+        config.text_train_augment_types,
+        max_scale=config.text_trivial_aug_maxscale,
+        detect_length=config.text_aug_detect_length,
+    )
+    return Treatment(normalize, config.stochastic_chunk, change if change.operations else None)
 
 
 def _max_length(config: HFTextConfig, limit: int | None) -> int:

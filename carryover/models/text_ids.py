@@ -8,8 +8,9 @@ A row over its budget loses tokens from the end of its longest columns, until al
 together from each column's own ids, so nothing depends on how a tokenizer joins or truncates pairs.
 """
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,8 @@ import pyarrow as pa
 
 from carryover.ground.digests import canonical
 from carryover.models import columns
+from carryover.models.text_augment import CHUNK, Operation, TextAugmentation, draws
+from carryover.models.text_cleaning import clean
 
 TOKENIZER = "tokenizer/tokenizer.json"
 
@@ -36,6 +39,7 @@ class Layout:
         max_length: most ids a row, all of the above included.
         segments: number of segment ids that the columns take in turn; 0 when the encoder has none.
         siamese: whether each column is a sequence of its own.
+        cosine: of a siamese regression, (slope, offset) of the scaled label over the cosine, as training starts.
     """
 
     columns: tuple[str, ...]
@@ -47,6 +51,7 @@ class Layout:
     insert_sep: bool
     segments: int
     siamese: bool = False
+    cosine: tuple[float, float] | None = None
 
     @property
     def budget(self) -> int:
@@ -58,6 +63,21 @@ class Layout:
     def least(self) -> int:
         """Return how many ids of text should fit: one for each column of a sequence."""
         return 1 if self.siamese else len(self.columns)
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What happens to texts before they are ids.
+
+    Attributes:
+        normalize: whether text is mended and written in ASCII, in training and at inference.
+        stochastic_chunk: whether training takes a random stretch of a column that is too long instead of its start.
+        augmentation: what training changes; None for nothing.
+    """
+
+    normalize: bool = False
+    stochastic_chunk: bool = False
+    augmentation: TextAugmentation | None = None
 
 
 def trim(lengths: Sequence[int], budget: int) -> list[int]:
@@ -96,6 +116,7 @@ class TextPreprocessor:
     layout: Layout
     encoder: Mapping[str, Any]
     tokenizer_files: Mapping[str, bytes] = field(repr=False)
+    treatment: Treatment = Treatment()
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -109,25 +130,37 @@ class TextPreprocessor:
 
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
         columns.require(rows, self.layout.columns)
-        texts = [columns.texts(rows, name) for name in self.layout.columns]
-        flat = [text or "" for column in texts for text in column]
-        encoded = self._tokenizer.encode_batch_fast(flat, add_special_tokens=False)
+        texts = [self._text(rows, column, keys if training else None) for column in range(len(self.layout.columns))]
+        encoded = self._tokenizer.encode_batch_fast(list(itertools.chain(*texts)), add_special_tokens=False)
         count = rows.num_rows
         parts = [[encoded[column * count + row].ids for column in range(len(texts))] for row in range(count)]
+        starts = np.zeros((count, len(texts)))
+        if training and self.treatment.stochastic_chunk:
+            starts = np.stack([draws(keys, column, CHUNK) for column in range(len(texts))], axis=1)
         if not self.layout.siamese:
-            return self._padded([self._sequence(row) for row in parts])
-        apart = self._padded([self._sequence([part]) for row in parts for part in row])
+            return self._padded([self._sequence(*row) for row in zip(parts, starts, strict=True)])
+        singles = zip(itertools.chain(*parts), starts.flat, strict=True)
+        apart = self._padded([self._sequence([part], [start]) for part, start in singles])
         return {name: array.reshape(count, len(texts), array.shape[1]) for name, array in apart.items()}
 
-    def _sequence(self, parts: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    def _text(self, rows: pa.Table, column: int, keys: np.ndarray | None) -> list[str]:
+        """Return one column's texts as the tokenizer gets them; keys are None outside of training."""
+        texts = columns.texts(rows, self.layout.columns[column])
+        full = [text or "" for text in (clean(texts) if self.treatment.normalize else texts)]
+        change = self.treatment.augmentation
+        return full if change is None or keys is None else change(full, keys, column)
+
+    def _sequence(self, parts: Sequence[Sequence[int]], starts: Iterable[float]) -> tuple[list[int], list[int]]:
+        """Return the ids and segments of one sequence; a start in [0, 1) says which stretch of a long part is kept."""
         layout = self.layout
         kept = trim([len(part) for part in parts], layout.budget)
         ids = [layout.padding] if layout.learned_start else [] if layout.start is None else [layout.start]
         segments = [0] * len(ids)
         segment = 0
-        for column, (part, length) in enumerate(zip(parts, kept, strict=True)):
+        for column, (part, length, start) in enumerate(zip(parts, kept, starts, strict=True)):
             segment = column % max(1, layout.segments)
-            ids += part[:length]
+            first = int(start * (len(part) - length + 1))
+            ids += part[first : first + length]
             if layout.insert_sep:
                 ids.append(layout.separator)
             segments += [segment] * (len(ids) - len(segments))
@@ -150,13 +183,24 @@ class TextPreprocessor:
         return arrays
 
     def files(self) -> dict[str, bytes]:
-        own = {"text.json": canonical(asdict(self.layout)), "config.json": canonical(dict(self.encoder))}
+        text = {**asdict(self.layout), "treatment": asdict(self.treatment)}
+        own = {"text.json": canonical(text), "config.json": canonical(dict(self.encoder))}
         return {**own, **self.tokenizer_files}
 
 
 def restore(files: Mapping[str, bytes]) -> TextPreprocessor:
     """Return the preprocessor that wrote `files`."""
     stored = json.loads(files["text.json"])
-    layout = Layout(**{**stored, "columns": tuple(stored["columns"])})
+    treatment = _treatment(stored.pop("treatment", {}))
+    cosine = stored.get("cosine")
+    layout = Layout(**{**stored, "columns": tuple(stored["columns"]), "cosine": cosine and tuple(cosine)})
     tokenizer = {name: data for name, data in files.items() if name.startswith("tokenizer/")}
-    return TextPreprocessor(layout, json.loads(files["config.json"]), tokenizer)
+    return TextPreprocessor(layout, json.loads(files["config.json"]), tokenizer, treatment)
+
+
+def _treatment(stored: Mapping[str, Any]) -> Treatment:
+    change = stored.get("augmentation")
+    if change is not None:
+        operations = tuple(Operation(**operation) for operation in change["operations"])
+        change = TextAugmentation(**{**change, "operations": operations})
+    return Treatment(**{**stored, "augmentation": change})

@@ -18,7 +18,6 @@ from carryover.models.assembly import (
     choose,
     restore_preprocessing,
 )
-from carryover.models.text_layers import COSINE_SLOPE
 from tests.models.encoders import ARCHITECTURES, save_encoder
 
 ROWS = pa.table(
@@ -77,12 +76,12 @@ def check_gradients(network, inputs) -> None:
     assert [name for name, value in trainable.items() if value.grad is None] == []
 
 
-def check_restored(assembly, preprocessing, network) -> None:
+def check_restored(assembly, preprocessing, network, outputs: int = 3) -> None:
     files = preprocessing.files()
     again = assembly_from_json(assembly.to_json())
     assert again == assembly
     prepared = restore_preprocessing(again, files)
-    other = build_network(again, prepared, 3, pretrained=False)
+    other = build_network(again, prepared, outputs, pretrained=False)
     assert list(other.state_dict()) == list(network.state_dict())
     other.load_state_dict(network.state_dict())
     trains = {name for name, value in network.named_parameters() if value.requires_grad}
@@ -124,9 +123,12 @@ def test_a_number_for_a_pair_starts_as_the_cosine_of_its_embeddings(encoders):
     from transformers import AutoModel, AutoTokenizer
 
     section = {"checkpoint_name": str(encoders["bert"]), "pooling_mode": "mean", "pair_mode": "siamese"}
-    assembly = choose(build_config({"names": ["hf_text"], "hf_text": section}), SCHEMA)
-    preprocessing = build_preprocessing(assembly, SCHEMA, DataConfig())
+    label = Column("y", "numerical", "double", {"min": 1.0, "max": 5.0, "mean": 2.0, "std": 0.5})
+    schema = Schema("y", "regression", None, (*SCHEMA.columns[:2], label))
+    assembly = choose(build_config({"names": ["hf_text"], "hf_text": section}), schema)
+    preprocessing = build_preprocessing(assembly, schema, DataConfig())
     network = build_network(assembly, preprocessing, 1).eval()
+    check_restored(assembly, preprocessing, network, outputs=1)
     ones, others = ["good film", "bad food", "one"], ["great film it was", "very good food", "one"]
     arrays = preprocessing(pa.table({"review": ones, "note": others}), training=False, keys=KEYS[:3])
     encoder = AutoModel.from_pretrained(encoders["bert"]).eval()
@@ -140,7 +142,8 @@ def test_a_number_for_a_pair_starts_as_the_cosine_of_its_embeddings(encoders):
         logits = network({name: torch.from_numpy(array) for name, array in arrays.items()}).logits[:, 0]
         pairs = zip(ones, others, strict=True)
         cosines = torch.stack([torch.cosine_similarity(embed(a), embed(b), dim=0) for a, b in pairs])
-    assert torch.allclose(logits, COSINE_SLOPE * cosines, atol=1e-5)
+    # The least label is a cosine of 0, the largest one of 1; both scaled by mean and standard deviation.
+    assert torch.allclose(logits * 0.5 + 2.0, 1.0 + 4.0 * cosines, atol=1e-5)
     assert cosines[2] == pytest.approx(1, abs=1e-6)
 
 

@@ -1,10 +1,13 @@
 """Several text columns as one sequence: what is trimmed, which separators and segments, what is missing."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from carryover.data.config import DataConfig
+from carryover.data.config import DataConfig, TextConfig
+from carryover.data.order import mix
 from carryover.data.schema import Column, Schema
 from carryover.ground.errors import WrongInput
 from carryover.models.hf_text import FAMILY, HFTextConfig
@@ -34,9 +37,9 @@ def fitted(folder, *names: str, **keys) -> TextPreprocessor:
     return FAMILY.preprocessor(config, schema(*names), DataConfig())
 
 
-def run(preprocess: TextPreprocessor, **columns) -> dict[str, np.ndarray]:
+def run(preprocess: TextPreprocessor, *, training: bool = False, **columns) -> dict[str, np.ndarray]:
     table = pa.table(columns)
-    return preprocess(table, training=False, keys=np.zeros(table.num_rows, dtype=np.uint64))
+    return preprocess(table, training=training, keys=mix(0, 0, np.arange(table.num_rows)))
 
 
 @pytest.mark.parametrize(
@@ -152,3 +155,47 @@ def test_a_pair_is_two_sequences_of_their_own(folder):
 def test_a_pair_of_other_than_two_columns_is_refused(folder, names):
     with pytest.raises(WrongInput, match=rf"siamese compares two text columns; there are {len(names)} \(a"):
         fitted(folder, *names, pair_mode="siamese")
+
+
+def test_a_long_column_loses_its_end_or_in_training_is_cut_anywhere(folder):
+    words = "one two three four five six"
+    chunks = fitted(folder, "a", "b", stochastic_chunk=True, max_text_len=7, text_trivial_aug_maxscale=0.0)
+    rows = {"a": [words] * 64, "b": ["good"] * 64}
+    kept = run(chunks, training=True, **rows)["ids"]
+    stretches = {tuple(row[1:4]) for row in kept.tolist()}
+    assert stretches == {tuple(ids(words)[first : first + 3]) for first in range(4)}
+    assert all(row[4:] == [SEP, *ids("good"), SEP] for row in kept.tolist())
+    # AutoMM cuts anywhere at inference too, so that one row has several answers.
+    assert {tuple(row[1:4]) for row in run(chunks, **rows)["ids"].tolist()} == {tuple(ids("one two three"))}
+    pair = fitted(
+        folder, "a", "b", stochastic_chunk=True, max_text_len=5, text_trivial_aug_maxscale=0.0, pair_mode="siamese"
+    )
+    assert {tuple(row[0][1:4]) for row in run(pair, training=True, **rows)["ids"].tolist()} == stretches
+
+
+def test_training_augments_and_inference_does_not(folder):
+    preprocess = fitted(folder, "a", text_trivial_aug_maxscale=0.5, text_aug_detect_length=3)
+    rows = {"a": ["good film it was not bad"] * 64}
+    again = FAMILY.restore(HFTextConfig(), preprocess.files())
+    assert again == preprocess
+    drawn = run(again, training=True, **rows)["ids"]
+    assert len({tuple(row) for row in drawn.tolist()}) > 10
+    assert (drawn == run(preprocess, training=True, **rows)["ids"]).all()
+    assert len({tuple(row) for row in run(again, **rows)["ids"].tolist()}) == 1
+
+
+def test_text_is_normalized_as_in_training_wherever_the_model_goes(folder):
+    config = HFTextConfig(checkpoint_name=str(folder))
+    plain = FAMILY.preprocessor(config, schema("a"), DataConfig())
+    mended = FAMILY.preprocessor(config, schema("a"), DataConfig(text=TextConfig(normalize_text=True)))
+    unknown = SPECIAL.index("[UNK]")
+    assert (run(plain, a=["b\u00e4d"])["ids"] == [[CLS, unknown, SEP]]).all()
+    for preprocess in (mended, FAMILY.restore(config, mended.files())):
+        assert run(preprocess, a=["b\u00e4d", None])["ids"].tolist() == [[CLS, *ids("bad"), SEP], [CLS, SEP, PAD]]
+
+
+def test_a_model_from_before_these_keys_still_opens(folder):
+    files = fitted(folder, "a", text_trivial_aug_maxscale=0.0).files()
+    old = {key: value for key, value in json.loads(files["text.json"]).items() if key not in ("treatment", "siamese")}
+    again = FAMILY.restore(HFTextConfig(), {**files, "text.json": json.dumps(old).encode()})
+    assert again.files() == files

@@ -37,7 +37,9 @@ class KeyInfo:
     decided: bool
 
 
-def key(default: Any = MISSING, *, help: str, allowed: str = "", identity: bool = True, mutable: bool | None = None) -> Any:
+def key(
+    default: Any = MISSING, *, help: str, allowed: str = "", identity: bool = True, mutable: bool | None = None
+) -> Any:
     """Declare one key of a config class; see `KeyInfo` for the words. Without a default the key is required."""
     decided = not identity or mutable is not None
     metadata = {"help": help, "allowed": allowed, "identity": identity, "mutable": bool(mutable), "decided": decided}

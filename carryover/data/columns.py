@@ -24,6 +24,8 @@ CATEGORIES = 20
 CATEGORY_RATIO = 0.1
 TEXT_SAMPLE, TEXT_RATIO, TEXT_WORDS = 5000, 0.01, 3
 IMAGE_SAMPLE, IMAGE_RATIO = 500, 0.1
+# An image is stored itself, not its name.
+STORED = {"image_bytes": "binary", "image_path": "list<binary>"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def plan(facts: ColumnFacts, type: str) -> ColumnPlan:
     if type == "numerical":
         require_numbers(facts, f"--column-type {facts.name}=numerical")
         return ColumnPlan(facts.name, type, physical, "int64" if physical in ("bool", "int64") else "double")
-    return ColumnPlan(facts.name, type, physical, "binary" if type == "image_bytes" else "string")
+    return ColumnPlan(facts.name, type, physical, STORED.get(type, "string"))
 
 
 def require_numbers(facts: ColumnFacts, what: str) -> None:

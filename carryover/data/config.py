@@ -7,6 +7,7 @@ from typing import Any
 from carryover.ground.config import check, key
 
 LABEL_SCALINGS = ("standardscaler", "minmaxscaler")
+MISSING_IMAGES = ("zero", "skip")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,22 @@ class CategoricalConfig:
     def __post_init__(self) -> None:
         check(self.minimum_cat_count >= 1, "minimum_cat_count", self.minimum_cat_count, "1 or more")
         check(self.maximum_num_cat >= 1, "maximum_num_cat", self.maximum_num_cat, "1 or more")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Recipe section `data.image`."""
+
+    missing_value_strategy: str = key(
+        "zero",
+        help="a row whose image is missing or cannot be read: zero, it has no image; skip, in training the next row "
+        "stands in its place",
+        allowed=", ".join(MISSING_IMAGES),
+    )
+
+    def __post_init__(self) -> None:
+        value = self.missing_value_strategy
+        check(value in MISSING_IMAGES, "missing_value_strategy", value, f"one of {', '.join(MISSING_IMAGES)}")
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ class DataConfig:
     numerical: NumericalConfig = field(default_factory=NumericalConfig)
     categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     pos_label: bool | int | float | str | None = key(
         None, help="the positive class of a binary problem; the second of the sorted classes where not given"

@@ -3,7 +3,8 @@
 digest  = blake3 of canonical JSON of: label, problem type, classes, columns (name, type, arrow), and of each split
           its rows and the digests of its columns
 column  = blake3 of what is present (a byte a row), and blake3 of the values one after the other: 8 bytes
-          little-endian for a number, 1 for a bool; for text and bytes all lengths apart from all contents
+          little-endian for a number, 1 for a bool; for text and bytes all lengths apart from all contents; for lists
+          of bytes a row's number of items and their lengths (-1: null) where a single value has its length
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,9 @@ class ContentHash:
         for name, (present, lengths, contents) in self._hashers.items():
             array = table[name].combine_chunks()
             present.update(np.asarray(pc.is_valid(array)).astype(np.uint8).tobytes())
-            if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+            if pa.types.is_list(array.type):
+                _update_lists(array, lengths, contents)
+            elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
                 _update_text(array, lengths, contents)
             else:
                 contents.update(_plain(array))
@@ -67,6 +70,19 @@ def _plain(array: pa.Array) -> bytes:
 def _update_text(array: pa.Array, lengths: Any, contents: Any) -> None:
     filled = pc.cast(pc.fill_null(array, "" if pa.types.is_string(array.type) else b""), pa.binary())
     lengths.update(np.asarray(pc.binary_length(filled)).astype("<i8").tobytes())
+    _update_contents(filled, contents)
+
+
+def _update_lists(array: pa.Array, lengths: Any, contents: Any) -> None:
+    items = array.flatten()
+    sizes = np.asarray(pc.fill_null(pc.binary_length(items), -1)).astype("<i8")
+    counts = np.asarray(pc.fill_null(pc.list_value_length(array), 0)).astype("<i8")
+    # Each row's number stands before its sizes, so that it does not matter how rows are cut into calls.
+    lengths.update(np.insert(sizes, np.cumsum(counts) - counts, counts).tobytes())
+    _update_contents(pc.fill_null(items, b""), contents)
+
+
+def _update_contents(filled: pa.Array, contents: Any) -> None:
     _, offsets, data = filled.buffers()
     if data is None or not len(filled):
         return

@@ -1,4 +1,4 @@
-"""Owns whether sampled values of a column are images: names of files beside the source, or bytes."""
+"""Owns what an image is: whether sampled values of a column are some, by name or as bytes, and where a name leads."""
 
 import io
 from collections.abc import Sequence
@@ -11,6 +11,14 @@ from carryover.ground.errors import WrongInput
 # A name without one of these is not even looked for: each look is a request where the source is an object store.
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 THREADS = 16
+
+
+class NotUsable(Exception):
+    """Raised while a training batch is prepared: the rows at `places` shall give way to others."""
+
+    def __init__(self, places: Sequence[int], why: str) -> None:
+        super().__init__(why)
+        self.places = tuple(places)
 
 
 def share_opened(sample: Sequence[Sampled]) -> float:
@@ -33,21 +41,26 @@ def _names(entry: Sampled) -> list[str]:
 
 def _opens(entry: Sampled) -> bool:
     if isinstance(entry.value, bytes):
-        return _is_image(entry.value)
+        return is_image(entry.value)
     return any(_opens_file(entry.folder, name) for name in _names(entry))
 
 
 def _opens_file(folder: str, name: str) -> bool:
     try:
-        uri = name if "://" in name or name.startswith("/") else storage.join(folder, name)
-        with storage.open_uri(uri) as file:
-            return _is_image(file.read())
+        with storage.open_uri(resolve(folder, name)) as file:
+            return is_image(file.read())
     except (OSError, WrongInput):
         # Not there, not readable, or no place at all: the value names no image.
         return False
 
 
-def _is_image(data: bytes) -> bool:
+def resolve(folder: str, name: str) -> str:
+    """Return the URI that a name stands for in a file of `folder`."""
+    return name if "://" in name or name.startswith("/") else storage.join(folder, name)
+
+
+def is_image(data: bytes) -> bool:
+    """Tell whether bytes begin as an image does; its pixels are not decoded."""
     from PIL import Image, UnidentifiedImageError
 
     try:

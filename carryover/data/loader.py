@@ -19,12 +19,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from carryover.data.images import NotUsable
 from carryover.data.order import mix, rows_at
 from carryover.data.rows import Rows
+from carryover.ground.errors import WrongInput
 
 Features = Callable[..., dict[str, np.ndarray]]
 Targets = Callable[[pa.Table], np.ndarray]
 _PR_SET_PDEATHSIG = 1
+# So many rows in a row may be unusable before it is said that the data are.
+TRIES = 50
 
 
 class Micro(NamedTuple):
@@ -132,11 +136,23 @@ class MicroBatches(Dataset[Batch]):
         rows = positions
         if self.training:
             rows = rows_at(positions, rows=len(self.split), seed=self.seed, epoch=micro.epoch)
-        table = self.split.take(rows)
-        keys = mix(self.seed, micro.epoch, rows)
-        features = self.features(table, training=self.training, keys=keys)
+        table, features, rows = self._usable(rows, micro.epoch)
         tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in features.items()}
         return Batch(micro, tensors, torch.from_numpy(np.ascontiguousarray(self.targets(table))), rows)
+
+    def _usable(self, rows: np.ndarray, epoch: int) -> tuple[pa.Table, dict[str, np.ndarray], np.ndarray]:
+        """Return rows with their features; in the place of one that its preprocessor refuses stands the next one."""
+        why = ""
+        for _ in range(TRIES):
+            table = self.split.take(rows)
+            keys = mix(self.seed, epoch, rows)
+            try:
+                return table, self.features(table, training=self.training, keys=keys), rows
+            except NotUsable as error:
+                why, places = str(error), list(error.places)
+            rows = rows.copy()
+            rows[places] = (rows[places] + 1) % len(self.split)
+        raise WrongInput(f"{TRIES} rows one after the other cannot be used: {why}")
 
 
 def load(micros: Iterable[Micro], batches: MicroBatches, *, workers: int) -> Iterator[Batch]:

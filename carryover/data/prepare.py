@@ -1,6 +1,7 @@
 """Owns how source files become a dataset in a store, once for each content.
 
-fingerprints of the files --> <store>/datasets/sources/<key>.json names the dataset they gave: nothing is read
+fingerprints of the files --> <store>/datasets/sources/<key>.json names the dataset they gave, and the folders of the
+images they name, all as they were: nothing is read
 otherwise: first pass (survey.py), second pass (shards.py) to a scratch folder --> digest of the content
 digest known --> the dataset is there already      else --> shards, then dataset.json, then the index entry
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from carryover.data import manifest
 from carryover.data.content import dataset_digest
+from carryover.data.embed import unchanged
 from carryover.data.manifest import CARD, SPLITS, DatasetCard
 from carryover.data.schema import Column, Schema
 from carryover.data.shards import Written, write_shards
@@ -29,7 +31,7 @@ from carryover.ground.errors import CarryoverError, WrongInput
 from carryover.ground.storage import Store
 
 # Raised when a rule changes so that the same files would give another dataset: the index then forgets the old ones.
-RULES = 1
+RULES = 2
 # A file may change again within its clock's tick without a trace, so one as young as this is not put in the index.
 YOUNG_SECONDS = 3.0
 
@@ -66,8 +68,9 @@ def prepare(request: Request, store: Store) -> Prepared:
         _say_splits(request, found, written)
         card = _card(request, found, written, prints, store)
         changed = _publish(card, folder, store)
-    if all(started - entry.get("mtime", 0) / 1e9 > YOUNG_SECONDS for entry in prints):
-        store.write(index, canonical({"digest": card.digest}))
+    rested = all(started - entry.get("mtime", 0) / 1e9 > YOUNG_SECONDS for entry in prints)
+    if rested and written.images is not None:
+        store.write(index, canonical({"digest": card.digest, "images": written.images}))
     return Prepared(manifest.read_card(card.at), changed)
 
 
@@ -86,10 +89,10 @@ def _settings(request: Request) -> dict[str, Any]:
 def _known(store: Store, index: str) -> DatasetCard | None:
     """Return the dataset that an index entry names, if it is still whole."""
     try:
-        found = json.loads(store.read(index))["digest"]
+        entry = json.loads(store.read(index))
     except FileNotFoundError:
         return None
-    return _whole(store, found)
+    return _whole(store, entry["digest"]) if unchanged(entry["images"]) else None
 
 
 def _whole(store: Store, found: str) -> DatasetCard | None:
@@ -109,8 +112,7 @@ def _card(
     request: Request, found: Survey, written: Written, prints: Sequence[Mapping[str, Any]], store: Store
 ) -> DatasetCard:
     columns = tuple(
-        Column(plan.name, plan.type, plan.stored, _statistics(request, plan.type, written.statistics.get(plan.name)))
-        for plan in found.columns
+        Column(plan.name, plan.type, plan.stored, written.statistics.get(plan.name, {})) for plan in found.columns
     )
     schema = Schema(request.label, found.problem_type, found.classes, columns)
     content = dataset_digest(schema, written.summaries)
@@ -118,13 +120,6 @@ def _card(
     at = store.at(manifest.folder_of(content))
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return DatasetCard(content, schema, written.splits, sources, _settings(request), at, created)
-
-
-def _statistics(request: Request, type: str, found: Mapping[str, Any] | None) -> dict[str, Any]:
-    if found is None:
-        return {}
-    folders = sorted({storage.split(file.uri)[0] for files in request.files.values() for file in files})
-    return {**found, "folders": folders} if type == "image_path" else dict(found)
 
 
 def _publish(card: DatasetCard, folder: Path, store: Store) -> bool:

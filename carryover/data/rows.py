@@ -25,6 +25,8 @@ ARROW_TYPES = {
     "double": pa.float64(),
     "string": pa.string(),
     "binary": pa.binary(),
+    # Named as Parquet names it, so that what is read back has the same type.
+    "list<binary>": pa.list_(pa.field("element", pa.binary())),
 }
 _CHUNK = 8 << 20
 

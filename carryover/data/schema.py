@@ -4,7 +4,7 @@
     numerical    int64 or double                   missing, count, mean, std (population), min, max; of finite values
     categorical  string; the label in its own type missing, counts {text: rows}, most frequent first, distinct, exact
     text         string                            missing, mean_words, max_chars
-    image_path   string, as the source has it      missing, folders (where relative paths were found)
+    image_path   list<binary>, null: not readable  missing, images, unreadable, most (images of a row)
     image_bytes  binary                            missing
     null         not stored                        none: all values missing, one value only, or not wanted
 

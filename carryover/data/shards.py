@@ -1,6 +1,6 @@
 """Owns the second pass: rows go to Parquet shards of their split, and what is said of them is gathered on the way.
 
-    batch --stored types--> by split --> row groups (about 8 MiB) --> shard files (about 128 MiB)
+    batch --stored types, images for names--> by split --> row groups (about 8 MiB) --> shard files (about 128 MiB)
                                                  |--> content digest         |--> train only: statistics
 
 Groups and shards are cut by the rows' own sizes, never by how the source was cut, so the same content gives the same
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from carryover.data import values
 from carryover.data.compute import pc
 from carryover.data.content import ContentHash
+from carryover.data.embed import Embedder
 from carryover.data.manifest import SPLITS, Shard, Split
 from carryover.data.progress import Progress
 from carryover.data.rows import ARROW_TYPES, file_digest
@@ -34,11 +35,19 @@ SHARD_BYTES = 128 << 20
 
 @dataclass(frozen=True)
 class Written:
-    """What the second pass left: shards in a folder, each split's summary for the digest, train's statistics."""
+    """What the second pass left.
+
+    Attributes:
+        splits: shards in a folder.
+        summaries: what stands for each split in the digest.
+        statistics: of train's columns.
+        images: folder of images -> what stands for its files; None where that cannot be told again.
+    """
 
     splits: dict[str, Split]
     summaries: dict[str, dict[str, Any]]
     statistics: dict[str, dict[str, Any]]
+    images: dict[str, str] | None
 
 
 def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Path) -> Written:
@@ -54,37 +63,43 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
     writers = {name: SplitWriter(name, schema, folder) for name in SPLITS}
     writers["train"].statistics = statistics
     progress = Progress("second pass", files=len(survey.file_rows))
-    with open(codes_path, "rb") as source:
+    embedder = Embedder([plan.name for plan in stored if plan.type == "image_path"])
+    with open(codes_path, "rb") as source, embedder:
         for role, _, batch in request.batches(progress):
             own = np.frombuffer(source.read(batch.rows), dtype=np.uint8)
             if len(own) < batch.rows:
                 raise CarryoverError(f"{batch.uri}: changed while it was read; run prepare-data again")
-            table = _stored_table(batch, survey, schema)
+            table = _stored_table(batch, survey)
             if role == "source" and survey.whole:
                 whole = pc.is_in(
                     table[request.label], value_set=pa.array(list(survey.whole), table[request.label].type)
                 )
                 own = np.where(np.asarray(whole), np.uint8(TRAIN), own)
-            for code, name in enumerate(SPLITS):
-                mine = own == code
-                if mine.any():
-                    writers[name].add(table.filter(pa.array(mine)))
+            for piece in embedder.pieces(table, batch.folder):
+                mine, own = own[: piece.num_rows], own[piece.num_rows :]
+                for code, name in enumerate(SPLITS):
+                    if (mine == code).any():
+                        writers[name].add(piece.filter(pa.array(mine == code)))
         if source.read(1):
             raise CarryoverError(f"{request.files['source'][0].uri}: changed while it was read; run prepare-data again")
+        folders = embedder.folders()
+    embedder.say()
     splits = {name: writer.close() for name, writer in writers.items()}
     summaries = {name: writer.content.summary() for name, writer in writers.items()}
-    return Written(splits, summaries, {name: statistic.to_json() for name, statistic in statistics.items()})
+    return Written(splits, summaries, {name: found.to_json() for name, found in statistics.items()}, folders)
 
 
-def _stored_table(batch: Batch, survey: Survey, schema: pa.Schema) -> pa.Table:
-    arrays = []
+def _stored_table(batch: Batch, survey: Survey) -> pa.Table:
+    """Return a batch as it is stored, but for images, whose names it still has."""
+    arrays: dict[str, pa.Array] = {}
     for plan in survey.columns:
         if plan.type == "null":
             continue
         # A JSONL batch lacks the columns that none of its rows has.
         raw = batch.columns.get(plan.name, pa.nulls(batch.rows))
         try:
-            array = values.to_stored(raw, physical=plan.physical, stored=plan.stored)
+            stored = "string" if plan.type == "image_path" else plan.stored
+            array = values.to_stored(raw, physical=plan.physical, stored=stored)
         except pa.ArrowInvalid as error:
             raise CarryoverError(f"{batch.uri}: changed while it was read; run prepare-data again") from error
         place = values.not_finite(array)
@@ -93,8 +108,8 @@ def _stored_table(batch: Batch, survey: Survey, schema: pa.Schema) -> pa.Table:
                 f"{batch.uri}: column '{plan.name}' is infinite in row {batch.first_row + place}; "
                 "give a finite number, or leave it empty for a missing one"
             )
-        arrays.append(array)
-    return pa.Table.from_arrays(arrays, schema=schema)
+        arrays[plan.name] = array
+    return pa.table(arrays)
 
 
 class SplitWriter:
@@ -158,9 +173,17 @@ def row_sizes(table: pa.Table) -> np.ndarray:
     for column in table.columns:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
             sizes += np.asarray(pc.fill_null(pc.binary_length(column), 0)) + 4
+        elif pa.types.is_list(column.type):
+            sizes += _list_sizes(column.combine_chunks())
         else:
             sizes += 8
     return sizes
+
+
+def _list_sizes(array: pa.ListArray) -> np.ndarray:
+    lengths = np.asarray(pc.fill_null(pc.binary_length(array.flatten()), 0)) + 4
+    parents = np.asarray(pc.list_parent_indices(array))
+    return np.bincount(parents, weights=lengths, minlength=len(array)).astype(np.int64)
 
 
 def _cut(sizes: np.ndarray) -> int:

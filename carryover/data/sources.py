@@ -71,6 +71,11 @@ class Batch:
     columns: Mapping[str, pa.Array]
     known: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> str:
+        """Return where relative names that stand in the file are looked for."""
+        return storage.split(self.uri)[0]
+
     def kinds(self, name: str) -> frozenset[str]:
         """Return the kinds of a column's values in this batch."""
         if name in self.known:

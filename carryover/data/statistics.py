@@ -108,8 +108,30 @@ class Texts:
         return {"missing": self._missing, "mean_words": mean, "max_chars": self._most}
 
 
+class Images:
+    """How many images there are, how many that are named cannot be read, and how many one row has at most."""
+
+    def __init__(self) -> None:
+        self._missing = self._images = self._unreadable = self._most = 0
+
+    def add(self, array: pa.Array) -> None:
+        images = array.flatten()
+        self._missing += array.null_count
+        self._unreadable += images.null_count
+        self._images += len(images) - images.null_count
+        self._most = max(self._most, pc.max(pc.list_value_length(array)).as_py() or 0)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "missing": self._missing,
+            "images": self._images,
+            "unreadable": self._unreadable,
+            "most": self._most,
+        }
+
+
 class Missing:
-    """How many values are missing; all there is to say of images."""
+    """How many values are missing; all there is to say of bytes."""
 
     def __init__(self) -> None:
         self._missing = 0
@@ -124,7 +146,7 @@ class Missing:
 STATISTICS: dict[str, type[Statistic]] = {
     "categorical": Categories,
     "image_bytes": Missing,
-    "image_path": Missing,
+    "image_path": Images,
     "numerical": Numbers,
     "text": Texts,
 }

@@ -23,7 +23,6 @@ from carryover.data.sources import Batch
 from carryover.data.split import TRAIN, VALIDATION
 from carryover.ground.digests import Hasher
 from carryover.ground.errors import WrongInput
-from carryover.ground.storage import split as split_uri
 
 # Of bytes fewer are kept, because an image may be large; longer text is no path.
 BYTES_SAMPLE = 64
@@ -117,7 +116,7 @@ class ColumnTally:
             counted = np.zeros(len(array), dtype=np.int64)
         else:
             return
-        folder = split_uri(batch.uri)[0]
+        folder = batch.folder
         for priority, words, value in zip(priorities, counted, array.to_pylist(), strict=True):
             key = None if value is None else _short(value.encode() if isinstance(value, str) else value)
             path = value if isinstance(value, bytes) or (value and len(value) <= LONGEST_PATH) else None

@@ -83,8 +83,7 @@ def fingerprint(uri: str) -> dict[str, Any]:
         return {"uri": normal(uri), "size": found.st_size, "mtime": found.st_mtime_ns}
     folder, name = split(uri)
     info = open_store(folder).info(name)
-    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
-    return {"uri": normal(uri), "size": info["size"], "etag": str(version).strip('"')}
+    return {"uri": normal(uri), "size": info["size"], "etag": _version(info)}
 
 
 class Store:
@@ -268,6 +267,22 @@ class Store:
         """Return the names of the folders directly in a folder, sorted."""
         return self._children(folder, "directory")
 
+    def listing(self) -> list[list[Any]]:
+        """Return name, size, and time or ETag of the files directly in this folder, sorted; none without a folder."""
+        if self.local:
+            if not self.local.is_dir():
+                return []
+            with os.scandir(self.local) as entries:
+                found = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+            return sorted([name, stat.st_size, stat.st_mtime_ns] for name, stat in found)
+        try:
+            how = {} if self.scheme == "memory" else {"refresh": True, **self.deadline()}
+            entries = self.fs.ls(self.uri, detail=True, **how)
+        except FileNotFoundError:
+            return []
+        files = [entry for entry in entries if entry["type"] == "file"]
+        return sorted([file["name"], file["size"], _version(file)] for file in files)
+
     def walk(self, folder: str = "") -> list[str]:
         """Return the relative names of all files below a folder, sorted."""
         top = self.at(folder)
@@ -357,6 +372,12 @@ def copy_tree(source: Store, target: Store, names: Sequence[str]) -> None:
     for name in names:
         with source.open(name) as reader, target.open_write(name) as writer:
             shutil.copyfileobj(reader, writer, _CHUNK)
+
+
+def _version(info: dict[str, Any]) -> str:
+    """Return what changes when a file of an object store does."""
+    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("created") or ""
+    return str(version).strip('"')
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ FAMILIES = Registry(
         "fusion_mlp": "carryover.models.fusion_mlp:FAMILY",
         "hf_text": "carryover.models.hf_text:FAMILY",
         "numerical_mlp": "carryover.models.numerical_mlp:FAMILY",
+        "timm_image": "carryover.models.timm_image:FAMILY",
     },
     group="carryover.families",
 )

@@ -40,4 +40,6 @@ def test_names_of_files_beside_the_source_are_images(tmp_path: Path) -> None:
     rows = [{**row, "photo": f"none.jpg;pictures/{row['id'] % 10}.png", "gone": f"{row['id']}.png"} for row in ROWS]
     schema = prepared(tmp_path, write(tmp_path / "in" / "a.csv", rows)).schema
     assert (schema.column("photo").type, schema.column("gone").type) == ("image_path", "categorical")
-    assert schema.column("photo").statistics == {"missing": 0, "folders": [str(tmp_path / "in")]}
+    photo, rows_in_train = schema.column("photo"), schema.label_column.statistics["counts"]
+    images = sum(rows_in_train.values())
+    assert photo.statistics == {"missing": 0, "images": images, "unreadable": images, "most": 2}

@@ -106,11 +106,20 @@ class Objects:
         try:
             yield
         except Exception:
-            if self.home.local:
-                with contextlib.suppress(OSError):
-                    for name in self._written:
-                        self.delete(name)
+            self.take_back()
             raise
+
+    def take_back(self) -> None:
+        """Remove what was written and is referred to by no record, on a local disk; elsewhere a sweep does."""
+        if self.home.local:
+            with contextlib.suppress(OSError):
+                for name in self._written:
+                    self.delete(name)
+        self._written = []
+
+    def referred_to(self) -> None:
+        """Take note that a record has arrived that may refer to all that was written."""
+        self._written = []
 
     def put(self, data: Bytes) -> Ref:
         """Write one object and return its name; `data` must be what nobody has written before."""

@@ -27,6 +27,7 @@ from carryover.checkpoint.retention import Keep, Point
 from carryover.checkpoint.store import RawTensor, Ref, Table
 from carryover.ground.console import warn
 from carryover.ground.digests import canonical, digest
+from carryover.ground.disk import FULL
 from carryover.ground.errors import CarryoverError, Superseded
 from carryover.ground.storage import first_line
 from carryover.ground.unfinished import Unfinished, abandon, unfinished
@@ -222,12 +223,14 @@ class Writer:
 
     def _append(self, kind: Kind, body: Mapping[str, Any]) -> tuple[Record, bool]:
         """Write the next record; or take in one of ours there that was given up, as no answer came: then False."""
-        with self._failure_swept():
+        with self._failure_swept(), self._room_given_back():
             record = self.home.log.append(self._head, kind=kind, attempt=self.attempt, body=body)
         self._head = self._head.after(record)
+        ours = record.kind == kind and record.body == json.loads(canonical(body))
+        if ours:
+            self.home.objects.referred_to()
         if record.kind == "finish" and self._finished is not None:
             self._finished |= retention.digests([record])
-        ours = record.kind == kind and record.body == json.loads(canonical(body))
         if record.kind == "commit" and not ours:
             self._points = [point for point in [*self._points, Point.of(record)] if point.number in record.kept]
             self._parent = record.number
@@ -241,6 +244,19 @@ class Writer:
             yield
         except Exception:
             self._swept = False
+            raise
+
+    @contextlib.contextmanager
+    def _room_given_back(self) -> Iterator[None]:
+        """Let a disk with no room for a record have that of its objects back: the next try needs it.
+
+        Such a record has not arrived. Of any other failure that can't be said, and its objects stay until a sweep.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL:
+                self.home.objects.take_back()
             raise
 
     def _written(self, record: Record, points: list[Point]) -> None:

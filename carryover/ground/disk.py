@@ -1,7 +1,10 @@
 """Owns what makes files on a local disk durable: bytes, and the names that lead to them."""
 
+import errno
 import os
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 
+from carryover.ground.disk import FULL
 from carryover.ground.errors import CarryoverError, RunAgain, WrongInput
 
 _CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "adlfs", "azure")
@@ -9,7 +10,7 @@ _NOT_OURS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoS
 _NOBODY = ("NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "UnauthorizedSSOTokenError")
 # Allocators that are not Python's raise plain RuntimeErrors: torch's on a CPU, and C++'s.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+_DISK = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 def named(error: BaseException) -> CarryoverError | None:
@@ -48,7 +49,8 @@ def of_store(error: BaseException) -> CarryoverError | None:
     text = f"the store failed: {type(cause).__name__}: {' '.join(str(cause).split()) or code}"
     if type(cause).__name__ in _NOBODY or code in _NOT_OURS:
         return WrongInput(f"{text}; check the credentials and what they may do")
-    return RunAgain(f"{text}; the same command goes on from the newest commit")
+    advice = "make room there; " if isinstance(error, OSError) and error.errno in FULL else ""
+    return RunAgain(f"{text}; {advice}the same command goes on from the newest commit")
 
 
 def _is_client(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from carryover.ground.disk import make_folder, sync_folder, write_synced
+from carryover.ground.disk import FULL, make_folder, sync_folder, write_synced
 from carryover.ground.errors import WrongInput
 from carryover.ground.uris import join as join
 from carryover.ground.uris import normal, scheme_of, split
@@ -362,6 +362,11 @@ class Store:
         temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
             yield temporary, target
+        except OSError as error:
+            if error.errno in FULL and not error.filename:
+                # A write without room says what went wrong, and not where.
+                error.filename = str(target)
+            raise
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(target.parent)

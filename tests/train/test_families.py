@@ -31,6 +31,7 @@ from carryover.train.outcome import model_of
 from carryover.train.setup import Parts, build_parts
 from carryover.train.validate import predict
 from tests.support.tiny_bert import save_tiny_bert
+from tests.support.tiny_timm import photo, save_tiny_timm
 from tests.train.attempts import Killed, Run
 
 ROWS = 96
@@ -84,6 +85,27 @@ def tiny_text(folder: Path) -> dict[str, Any]:
     return {"model.hf_text.checkpoint_name": str(save_tiny_bert(folder / "bert"))}
 
 
+def photos(folder: Path) -> Path:
+    """Write rows that name images of two columns: some have two, some none, some a name without an image."""
+    chance = random.Random(0)
+    (folder / "photos").mkdir(parents=True)
+    lines = ["front,back,liked"]
+    for row in range(ROWS):
+        label = chance.randint(0, 1)
+        for name in "abc":
+            (folder / "photos" / f"{row}{name}.png").write_bytes(photo(chance, label))
+        front = chance.choice([f"photos/{row}a.png;photos/{row}b.png", f"photos/{row}a.png", "photos/none.png"])
+        lines.append(f"{front},{chance.choice([f'photos/{row}c.png', ''])},{'yes' if label else 'no'}")
+    (folder / "photos.csv").write_text("\n".join(lines) + "\n")
+    return folder / "photos.csv"
+
+
+def tiny_image(folder: Path, architecture: str = "vit_tiny_patch16_224") -> dict[str, Any]:
+    saved = save_tiny_timm(folder / architecture, architecture, weights="model.safetensors")
+    more = {"checkpoint_name": str(saved), "max_image_num_per_column": 2}
+    return {"model.names": ["timm_image"], **{f"model.timm_image.{name}": value for name, value in more.items()}}
+
+
 CASES: dict[str, Case] = {
     "numerical_mlp": Case(NUMBERS, lambda _: {"model.names": ["numerical_mlp"]}),
     "categorical_mlp": Case(
@@ -98,6 +120,7 @@ CASES: dict[str, Case] = {
         },
         types={**TABLE_TYPES, "review": "text"},
     ),
+    "timm_image": Case({}, tiny_image, types={"front": "image_path", "back": "image_path"}, source=photos),
     "hf_text": Case(
         {"review": review}, lambda folder: {"model.names": ["hf_text"], **tiny_text(folder)}, types={"review": "text"}
     ),

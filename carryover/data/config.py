@@ -8,12 +8,16 @@ from carryover.ground.config import check, key
 
 LABEL_SCALINGS = ("standardscaler", "minmaxscaler")
 MISSING_IMAGES = ("zero", "skip")
+TEMPLATES = ("direct", "list", "text", "latex")
 
 
 @dataclass(frozen=True)
 class NumericalConfig:
     """Recipe section `data.numerical`: scaling of numerical columns, with the train split's statistics."""
 
+    convert_to_text: bool = key(
+        False, help="give numerical columns to the text models, as text of six digits", mutable=False
+    )
     scaler_with_mean: bool = key(True, help="subtract the train split's mean from each numerical column")
     scaler_with_std: bool = key(True, help="divide each numerical column by the train split's standard deviation")
 
@@ -22,12 +26,21 @@ class NumericalConfig:
 class CategoricalConfig:
     """Recipe section `data.categorical`: which categories get an id of their own; the others share one."""
 
+    convert_to_text: bool = key(False, help="give categorical columns to the text models, as text", mutable=False)
+    convert_to_text_template: str = key(
+        "latex",
+        help="how a category is written: red; color: red; color is red; red &",
+        allowed=", ".join(TEMPLATES),
+        mutable=False,
+    )
     minimum_cat_count: int = key(100, help="rows of the train split that a category needs", allowed="1 or more")
     maximum_num_cat: int = key(20, help="most frequent categories kept in each column", allowed="1 or more")
 
     def __post_init__(self) -> None:
         check(self.minimum_cat_count >= 1, "minimum_cat_count", self.minimum_cat_count, "1 or more")
         check(self.maximum_num_cat >= 1, "maximum_num_cat", self.maximum_num_cat, "1 or more")
+        template, words = self.convert_to_text_template, f"one of {', '.join(TEMPLATES)}"
+        check(template in TEMPLATES, "convert_to_text_template", template, words)
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,16 @@ class DataConfig:
     pos_label: bool | int | float | str | None = key(
         None, help="the positive class of a binary problem; the second of the sorted classes where not given"
     )
+    modality_dropout: float = key(
+        0.0,
+        help="share of each column's values that training leaves out at random, as if they were missing",
+        allowed="0 <= x < 1",
+        mutable=False,
+    )
     record_samples: bool = key(
         False, help="keep, with each commit, which rows were seen; for counting that each came once", identity=False
     )
+
+    def __post_init__(self) -> None:
+        dropout = self.modality_dropout
+        check(0 <= dropout < 1, "modality_dropout", dropout, "at least 0 and below 1")

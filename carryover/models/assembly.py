@@ -8,8 +8,9 @@ of the Model and the parameters, so it never changes once a model exists.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +20,19 @@ from carryover.data.config import DataConfig
 from carryover.data.schema import Schema
 from carryover.ground import config as configs
 from carryover.ground.config import key
+from carryover.ground.digests import canonical
 from carryover.ground.errors import WrongInput
+from carryover.models import columns, read_rows
 from carryover.models.family import Preprocessor, fuses
-from carryover.models.registry import DEFAULT_NAMES, FAMILIES
+from carryover.models.registry import DEFAULT_NAMES, FAMILIES, REFUSED
 
 if TYPE_CHECKING:
     from carryover.models.layers import Network
 
 PREPROCESSORS, TOKENIZER = "preprocessors/", "tokenizer/"
+# A branch's name can't hold a dot.
+TEXTS = f"{PREPROCESSORS}texts.json"
+_AS_THEY_ARE = DataConfig()
 
 
 def family_of(instance: str) -> str:
@@ -37,6 +43,8 @@ def family_of(instance: str) -> str:
     """
     known = FAMILIES.names()
     fitting = [name for name in known if instance == name or instance.startswith(f"{name}_")]
+    if not fitting and instance in REFUSED:
+        raise WrongInput(f"model.names: '{instance}': {REFUSED[instance]}")
     if not fitting or not instance.isidentifier():
         near = configs.nearest(instance, known)
         meant = f"; did you mean '{near}'?" if near else ""
@@ -155,13 +163,17 @@ def assembly_from_json(value: Mapping[str, Any]) -> Assembly:
     return Assembly(tuple(branch(part) for part in value["branches"]), fusion, tuple(value["unused"]))
 
 
-def choose(model: ModelConfig, schema: Schema) -> Assembly:
+def choose(model: ModelConfig, schema: Schema, data: DataConfig = _AS_THEY_ARE) -> Assembly:
     """Return what `model.names`, or where it is empty the columns, ask for. Torch-free; named folders are looked at.
+
+    Args:
+        data: says which columns are read as text.
 
     Raises:
         WrongInput: for an unknown name, a named family without a column to read, no column that any family reads,
             or several branches without a fusion.
     """
+    schema = read_rows.as_read(schema, data)
     names = model.names or DEFAULT_NAMES
     if len(set(names)) != len(names):
         raise WrongInput(f"model.names: {', '.join(names)}: a name stands twice; call one e.g. '{names[0]}_2'")
@@ -205,12 +217,25 @@ def _kinds(schema: Schema) -> str:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """All branches' preprocessors as one call: rows -> arrays named "<branch>/<feature>"."""
+    """All branches' preprocessors as one call: rows -> arrays named "<branch>/<feature>".
+
+    Attributes:
+        columns: all that are read.
+        texts: column -> how it becomes text, of those that do.
+        dropout: probability that training leaves a value out.
+    """
 
     branches: Mapping[str, Preprocessor]
+    columns: tuple[str, ...]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    dropout: float = 0.0
 
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Return the batch's arrays, each with one entry a row; see `family.Preprocessor`."""
+        rows = read_rows.as_texts(rows, self.texts)
+        if training and self.dropout:
+            columns.require(rows, self.columns)
+            rows = read_rows.left_out(rows, self.columns, probability=self.dropout, keys=keys)
         return {
             f"{branch}/{feature}": array
             for branch, preprocess in self.branches.items()
@@ -219,7 +244,8 @@ class Preprocessing:
 
     def files(self) -> dict[str, bytes]:
         """Return the files that go into the Model: preprocessors/<branch>/… and tokenizer/<branch>/…"""
-        return {
+        own = {TEXTS: canonical(dict(self.texts))} if self.texts else {}
+        return own | {
             _place(branch, name): data
             for branch, preprocess in self.branches.items()
             for name, data in preprocess.files().items()
@@ -234,22 +260,31 @@ def _place(branch: str, name: str) -> str:
 
 def build_preprocessing(assembly: Assembly, schema: Schema, data: DataConfig) -> Preprocessing:
     """Fit every branch's preprocessor from the schema's statistics; the same arguments give the same files."""
-    return Preprocessing(
-        {
-            branch.name: FAMILIES.load(branch.family).preprocessor(branch.config, schema, data)
-            for branch in assembly.branches
-        }
-    )
+    read, seen = _columns(assembly), read_rows.as_read(schema, data)
+    texts = {name: how for name, how in read_rows.templates(schema, data).items() if name in read}
+    fitted = {
+        branch.name: FAMILIES.load(branch.family).preprocessor(branch.config, seen, data)
+        for branch in assembly.branches
+    }
+    return Preprocessing(fitted, read, texts, data.modality_dropout)
 
 
-def restore_preprocessing(assembly: Assembly, files: Mapping[str, bytes]) -> Preprocessing:
-    """Return the preprocessing that wrote `files` (named as by `Preprocessing.files`); no folder or hub is read."""
-    return Preprocessing(
-        {
-            branch.name: FAMILIES.load(branch.family).restore(branch.config, _own_files(branch.name, files))
-            for branch in assembly.branches
-        }
-    )
+def restore_preprocessing(assembly: Assembly, files: Mapping[str, bytes], *, dropout: float = 0.0) -> Preprocessing:
+    """Return the preprocessing that wrote `files` (named as by `Preprocessing.files`); no folder or hub is read.
+
+    Args:
+        dropout: `data.modality_dropout`, where training goes on; no Model keeps it.
+    """
+    restored = {
+        branch.name: FAMILIES.load(branch.family).restore(branch.config, _own_files(branch.name, files))
+        for branch in assembly.branches
+    }
+    texts = json.loads(files[TEXTS]) if TEXTS in files else {}
+    return Preprocessing(restored, _columns(assembly), texts, dropout)
+
+
+def _columns(assembly: Assembly) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for branch in assembly.branches for name in branch.columns))
 
 
 def _own_files(branch: str, files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -17,3 +17,21 @@ FAMILIES = Registry(
 
 # What is looked for when the recipe names nothing; a family beyond these (or from another package) has to be named.
 DEFAULT_NAMES = ("hf_text", "numerical_mlp", "categorical_mlp", "fusion_mlp")
+
+# Models of AutoMM that are not here: why, and what to use instead.
+_DOCUMENTS = "images of documents are out of scope; 'timm_image' reads pages as images, 'hf_text' reads their text"
+_ENTITIES = "marking names in a text is out of scope; 'hf_text' reads whole texts"
+_READING = "finding and reading text in images is out of scope"
+_DETECTION = "object detection is not there yet"
+REFUSED: dict[str, str] = {
+    "document_transformer": _DOCUMENTS,
+    "fusion_ner": _ENTITIES,
+    "fusion_transformer": "a transformer over the branches is not there; 'fusion_mlp' joins them",
+    "meta_transformer": "one transformer for all columns is not there; 'fusion_mlp' joins one model a kind of column",
+    "mmdet_image": _DETECTION,
+    "mmocr_text_detection": _READING,
+    "mmocr_text_recognition": _READING,
+    "ner_text": _ENTITIES,
+    "sam": "semantic segmentation is not there yet",
+    "t_few": "few-shot T-Few is out of scope; 'hf_text' with optimization.efficient_finetune trains few parameters",
+}

@@ -288,7 +288,7 @@ def _announce(plan: Plan, nproc_per_node: int) -> None:
         for name, value in plan.changes.items():
             say(f"  {name}: {before.get(name, known[name].default)!r} -> {value!r}")
     else:
-        assembly = choose(plan.recipe.model, plan.card.schema)
+        assembly = choose(plan.recipe.model, plan.card.schema, plan.recipe.data)
         make_task(plan.card.schema, plan.recipe.data)
         say(f"run {plan.run_key}: new; {', '.join(branch.name for branch in assembly.branches)}")
         if assembly.unused:

@@ -108,9 +108,10 @@ def build_parts(
     if loaded:
         files = home.read_files(loaded.record)
         assembly = assembly_from_json(json.loads(files[ASSEMBLY]))
-        preprocessing, task = restore_preprocessing(assembly, files), restore_task(files)
+        preprocessing = restore_preprocessing(assembly, files, dropout=data.modality_dropout)
+        task = restore_task(files)
     else:
-        assembly, task = choose(model, schema), make_task(schema, data)
+        assembly, task = choose(model, schema, data), make_task(schema, data)
         preprocessing = build_preprocessing(assembly, schema, data)
         files = model_files(assembly, preprocessing, task_files(task))
     # New layers are a function of the seed, the same on every rank and at every start.

@@ -9,12 +9,16 @@ from carryover.ground.errors import WrongInput
 
 def test_names_and_defaults() -> None:
     assert flatten(DataConfig(), path="data") == {
+        "data.numerical.convert_to_text": False,
         "data.numerical.scaler_with_mean": True,
         "data.numerical.scaler_with_std": True,
+        "data.categorical.convert_to_text": False,
+        "data.categorical.convert_to_text_template": "latex",
         "data.categorical.minimum_cat_count": 100,
         "data.categorical.maximum_num_cat": 20,
         "data.label.numerical_preprocessing": "standardscaler",
         "data.pos_label": None,
+        "data.modality_dropout": 0.0,
         "data.record_samples": False,
     }
 

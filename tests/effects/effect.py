@@ -96,7 +96,7 @@ def weights_on(card: Callable[[], Any]) -> Callable[[Flat], str]:
 def preprocessing(settings: Flat, card: Any = None) -> Preprocessing:
     """Return what turns rows into arrays with these keys."""
     made, schema = recipe(settings), (card or table()).schema
-    return build_preprocessing(choose(made.model, schema), schema, made.data)
+    return build_preprocessing(choose(made.model, schema, made.data), schema, made.data)
 
 
 def digest(value: Any) -> str:

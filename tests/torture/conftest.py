@@ -1,10 +1,11 @@
-"""The two stores that torture runs on."""
+"""The two stores that torture runs on, and the data that is trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from carryover.data.manifest import DatasetCard
 from tests.support.s3_server import S3Server
 
 
@@ -23,3 +24,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return Place(str(tmp_path / "store"), "local disk")
     server: S3Server = request.getfixturevalue("s3_server")
     return Place(request.getfixturevalue("s3_store_uri"), f"S3 ({'Ceph' if server.kind == 'ceph' else 'moto'})")
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> DatasetCard:
+    """Return a small table, prepared."""
+    # Not above: it imports torch, which most of torture does without.
+    from tests.train.attempts import dataset
+
+    return dataset(tmp_path_factory.mktemp("data"))

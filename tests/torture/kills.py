@@ -34,6 +34,13 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["pytest", "tests.torture.worker", "tests.torture.trainer", *trainer.PRELOAD])
 
 
+def seed() -> int:
+    """Return what the instants follow from: CARRYOVER_TORTURE_SEED, or the clock; it is printed, to be repeated."""
+    chosen = int(os.environ.get("CARRYOVER_TORTURE_SEED", "0")) or time.time_ns()
+    print(f"CARRYOVER_TORTURE_SEED={chosen}")
+    return chosen
+
+
 @dataclass
 class Running:
     """An attempt that runs, seen through its pipe."""

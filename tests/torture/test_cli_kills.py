@@ -14,13 +14,11 @@ from carryover.data.manifest import DatasetCard
 from tests.torture.commands import kill_commands
 from tests.torture.conftest import Place
 from tests.torture.judge import Found, note_all
-from tests.torture.kills import Job, reference
-from tests.torture.test_kills import card, seed
+from tests.torture.kills import Job, reference, seed
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(7200)]
 KILLS = int(os.environ.get("CARRYOVER_TORTURE_CLI_KILLS", "4"))
 MOST_KILLS_OF_A_RUN = 6
-__all__ = ["card"]
 
 
 def test_commands_killed_at_random_instants(card: DatasetCard, place: Place, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ says how many on each store; CARRYOVER_TORTURE_SEED, at which instants.
 import os
 import random
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,7 @@ from carryover.data.manifest import DatasetCard
 from tests.torture.conftest import Place
 from tests.torture.harness import note
 from tests.torture.judge import Found, note_all
-from tests.torture.kills import Job, kill_often, reference, spoil
-from tests.train.attempts import dataset
+from tests.torture.kills import Job, kill_often, reference, seed, spoil
 
 pytestmark = pytest.mark.timeout(7200)
 KILLS = int(os.environ.get("CARRYOVER_TORTURE_KILLS", "20"))
@@ -25,16 +23,6 @@ KILLS = int(os.environ.get("CARRYOVER_TORTURE_KILLS", "20"))
 WORLDS = (1, 2, 1, 3, 1, 2, 1, 2, 1, 3)
 MOST_KILLS_OF_A_RUN = 20
 KINDS = ("start", "save", "save", "record", "record", "any")
-
-
-def seed() -> int:
-    """Return what the instants follow from; it is printed, so that a failure can be repeated."""
-    return int(os.environ.get("CARRYOVER_TORTURE_SEED", "0")) or time.time_ns()
-
-
-@pytest.fixture(scope="module")
-def card(tmp_path_factory: pytest.TempPathFactory) -> DatasetCard:
-    return dataset(tmp_path_factory.mktemp("data"))
 
 
 def kill(card: DatasetCard, place: Place, folder: Path, kills: int) -> dict[int, Found]:

@@ -16,10 +16,8 @@ from carryover.data.manifest import DatasetCard
 from tests.torture import commands
 from tests.torture.judge import Found
 from tests.torture.kills import Job, judge_last, reference
-from tests.torture.test_kills import card
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-__all__ = ["card"]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -23,15 +23,13 @@ from tests.torture import commands
 from tests.torture.commands import DEADLINE
 from tests.torture.harness import note
 from tests.torture.judge import Found, inspect, note_all
-from tests.torture.kills import Job, reference
-from tests.torture.test_kills import card, seed
+from tests.torture.kills import Job, reference, seed
 
 RUNS = int(os.environ.get("CARRYOVER_TORTURE_TERMS", "2"))
 GRACES = (15, 5, 1, 0)
 # So long a grace is enough for this training on any machine that is not at a standstill.
 ENOUGH = 15
 WHAT = "SIGTERM to the command line, SIGKILL after the grace"
-__all__ = ["card"]
 
 
 def stop(tree: Tree, grace: int) -> int:

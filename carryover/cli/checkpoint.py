@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from carryover.checkpoint.home import RunHome
-from carryover.checkpoint.layout import Damaged
+from carryover.checkpoint.layout import RUNS, Damaged
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.store import Table
@@ -176,11 +176,22 @@ def _open(uri: str, store: str, run_key: str) -> RunHome:
     place = RunHome.open(storage.open_store(uri or store), run_key).store.uri if run_key else uri
     try:
         return RunHome.at(place)
+    except WrongInput as error:
+        raise WrongInput(f"{error}{_instead(uri or store)}" if run_key else str(error)) from None
     except CarryoverError:
         raise
     except Exception as error:
         # Object store clients raise their own kinds (credentials, endpoint); all mean that the URI leads nowhere.
         raise WrongInput(f"{place}: can't be read: {storage.first_line(error)}") from error
+
+
+def _instead(uri: str) -> str:
+    """Say what a person may have meant who named a run that there is not, by its key."""
+    there = RunHome(storage.open_store(uri))
+    if there.exists():
+        return f"; {there.store.uri} is a run home itself: leave out --run-key"
+    keys = there.store.folders(RUNS)
+    return f"; its runs are {', '.join(keys[:5])}" if keys else ""
 
 
 def _choose(home: RunHome, number: int | None) -> Record:

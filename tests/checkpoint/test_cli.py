@@ -96,6 +96,16 @@ def test_wrong_place_is_one_clear_error(local: RunHome, capsys: pytest.CaptureFi
         assert says in err and len(err.splitlines()) == 1
 
 
+def test_a_key_that_there_is_not_names_those_that_there_are(local: RunHome, capsys: pytest.CaptureFixture) -> None:
+    store = local.store.uri.removesuffix("/runs/key")
+    for command in ("ls", "show", "verify", "prune"):
+        assert _run(command, store, "--run-key", "no") == 2
+        assert "/runs/no: no run there" in (err := capsys.readouterr().err)
+        assert err.endswith("; its runs are key\n")
+        assert _run(command, local.store.uri, "--run-key", "key") == 2
+        assert f"{local.store.uri} is a run home itself: leave out --run-key" in capsys.readouterr().err
+
+
 @pytest.mark.slow  # the client tries for ten seconds
 def test_store_that_does_not_answer_is_one_clear_error(carryover_cli) -> None:
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "none"}

@@ -30,6 +30,7 @@ from typing import Any
 
 from carryover.ground.console import say
 from carryover.ground.errors import RunAgain, WrongInput
+from carryover.launch.hardware import thread_variables
 
 PROGRESS_VARIABLE = "CARRYOVER_PROGRESS_FILE"
 _LOOK_EVERY_SECONDS = 0.1
@@ -155,10 +156,7 @@ def _rank_words(scratch: Path) -> dict[int, dict[str, Any]]:
 
 def _environment(ranks: int, scratch: Path) -> dict[str, str]:
     """Return the ranks' environment; thread pools are sized so that ranks don't fight for cores."""
-    threads = max(
-        1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // ranks
-    )
-    defaults = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    defaults = {**thread_variables(ranks), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     return {**defaults, **os.environ, PROGRESS_VARIABLE: str(progress_file(scratch))}
 
 

@@ -203,9 +203,18 @@ class Writer:
     ) -> tuple[Table, dict[str, Ref], list[Ref]]:
         """Write all that is new; return the table, the files, and all objects that the two refer to."""
         known = {key: ref for refs in self._files.values() for key, ref in refs.items()}
-        with self._failure_swept(), self.home.objects.taken_back_on_error():
-            table = self.home.objects.put_tensors(tensors, self._tables.values())
-            stored = self.home.objects.put_files(files, known)
+        try:
+            with self._failure_swept(), self.home.objects.taken_back_on_error():
+                table = self.home.objects.put_tensors(tensors, self._tables.values())
+                stored = self.home.objects.put_files(files, known)
+        except FileNotFoundError as error:
+            # A successor sweeps the files that we had not ended, be it under our hands.
+            if self.home.log.head().attempt <= self.attempt:
+                raise
+            raise Superseded(
+                f"{self.home.store.uri}: taken by another attempt, which removed what this one ({self.attempt}) was "
+                "writing; this attempt must stop"
+            ) from error
         return table, stored, list(dict.fromkeys([*table.objects, *stored.values()]))
 
     def _append_commit(

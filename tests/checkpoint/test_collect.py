@@ -87,6 +87,23 @@ def test_temporary_files_of_objects_are_collected_and_no_others(local: RunHome) 
     assert [path.exists() for path in stray] == [False, True]
 
 
+def test_a_zombie_whose_file_is_swept_under_its_hands_is_superseded(
+    local: RunHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zombie, replace = start(local, "job"), os.replace
+    save(zombie, 1)
+
+    def overtaken(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        save(start(RunHome(Store(local.store.uri)), "job"), 2)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    with pytest.raises(Superseded, match="removed what this one"):
+        save(zombie, 3)
+    assert content(local.load_newest(pytest.fail)) == plain(tensors_of(2))
+
+
 # An attempt stands still at each of its calls while it sweeps, and its successor saves.
 
 

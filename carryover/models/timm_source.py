@@ -197,8 +197,8 @@ def _opening(what: str, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         line = " ".join(str(error).split())[:300]
-        # By its name: the module that it is of is one that we do not import.
-        if type(error).__name__ == "UnpicklingError":
+        # timm words it anew; PyTorch's own is told by its name, since its module is one that we do not import.
+        if "weights_only" in line or type(error).__name__ == "UnpicklingError":
             line = "holds more than tensors, which could be code; nothing of it was run: use model.safetensors"
         elif os.environ.get("HF_HUB_OFFLINE") and "ffline" in type(error).__name__ + line:
             line = "not in the hub's cache and HF_HUB_OFFLINE is set; give a local folder"

@@ -28,7 +28,7 @@ def save_tiny_timm(
     cfg = {"input_size": [3, size, size], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "num_classes": 0}
     cfg |= {"fixed_input_size": architecture.startswith("vit"), "first_conv": "patch_embed.proj", **more}
     cfg |= {"first_conv": None} if architecture == "test_resnet" else {}
-    described = {"architecture": architecture, "pretrained_cfg": cfg, "num_classes": 0, "num_features": 16}
+    described = {"architecture": architecture, "pretrained_cfg": cfg, "num_features": 16}
     (folder / "config.json").write_text(json.dumps({**described, "model_args": ARGUMENTS[architecture]}))
     if weights:
         _save_weights(folder / weights, architecture)

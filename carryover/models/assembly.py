@@ -215,6 +215,17 @@ def _kinds(schema: Schema) -> str:
     return ", ".join(f"{column.name} ({column.type})" for column in schema.features()) or "none"
 
 
+def renewed(assembly: Assembly, model: ModelConfig) -> Assembly:
+    """Return an assembly with this start's values of the keys that can't change a result, so that they take effect."""
+
+    def part(branch: Branch) -> Branch:
+        now = getattr(model, branch.name)
+        free = {f.name: getattr(now, f.name) for f in dataclasses.fields(now) if not f.metadata.get("identity", True)}
+        return replace(branch, config=replace(branch.config, **free))
+
+    return replace(assembly, branches=tuple(part(branch) for branch in assembly.branches))
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """All branches' preprocessors as one call: rows -> arrays named "<branch>/<feature>".

@@ -31,6 +31,13 @@ TOKENIZERS = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+# Names that AutoMM has -> transformers' classes; ELECTRA's is BERT's.
+TOKENIZER_KINDS = {
+    "hf_auto": "AutoTokenizer",
+    "bert": "BertTokenizer",
+    "electra": "ElectraTokenizer",
+    "clip": "CLIPTokenizer",
+}
 # These count positions from behind the padding id, so their tables hold that many rows less than they say.
 SHIFTED_POSITIONS = frozenset(
     "camembert data2vec-text ibert longformer roberta".split()
@@ -145,12 +152,17 @@ def open_config(name: str) -> dict[str, Any]:
     return plain
 
 
-def open_tokenizer(name: str) -> tuple[Any, dict[str, bytes]]:
-    """Return the fast tokenizer and its files (below tokenizer/) as transformers writes them."""
-    from transformers import AutoTokenizer
+def open_tokenizer(name: str, kind: str = "hf_auto") -> tuple[Any, dict[str, bytes]]:
+    """Return the fast tokenizer and its files (below tokenizer/) as transformers writes them.
+
+    Args:
+        kind: of `TOKENIZER_KINDS`.
+    """
+    import transformers
 
     with _opening("tokenizer", name):
-        tokenizer = AutoTokenizer.from_pretrained(os.path.expanduser(name), trust_remote_code=False)
+        made = getattr(transformers, TOKENIZER_KINDS[kind])
+        tokenizer = made.from_pretrained(os.path.expanduser(name), trust_remote_code=False)
     if not tokenizer.is_fast:
         raise WrongInput(f"{KEY}: '{name}' has no fast tokenizer (tokenizer.json); only those are supported")
     with tempfile.TemporaryDirectory() as folder, quiet():
@@ -234,3 +246,17 @@ def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
             f"{KEY}: the weights of '{source}' lack {len(lacking)} tensors of the encoder, e.g. {lacking[0]}"
         )
     return encoder
+
+
+def save_memory(encoder: Any) -> None:
+    """Have the encoder compute its layers' states anew in the backward pass instead of keeping them.
+
+    Raises:
+        WrongInput: when this kind of encoder cannot.
+    """
+    where = "model.hf_text.gradient_checkpointing"
+    try:
+        # The older way of torch needs an input with a gradient, and DistributedDataParallel to search for unused ones.
+        encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise WrongInput(f"{where}: {type(encoder).__name__} has no gradient checkpointing; leave it out") from error

@@ -32,6 +32,11 @@ class HFTextConfig:
         help="encoder and tokenizer: a hub name, or a folder that transformers wrote",
     )
     pretrained: bool = key(True, help="start from the checkpoint's weights; false for its shape with random weights")
+    tokenizer_name: str = key(
+        "hf_auto",
+        help="what reads the checkpoint's tokenizer files: hf_auto, what they name; or a class of transformers",
+        allowed=", ".join(hf_source.TOKENIZER_KINDS),
+    )
     pooling_mode: str = key(
         "cls", help="a row's features: the first token's, or the mean over all", allowed="cls, mean"
     )
@@ -45,6 +50,11 @@ class HFTextConfig:
     insert_sep: bool = key(True, help="put a separator behind every column instead of one behind the last")
     text_segment_num: int = key(
         2, help="segment ids that the columns take in turn; bounded by the encoder's own number"
+    )
+    gradient_checkpointing: bool = key(
+        False,
+        help="less memory in training for a third more time: layers are computed again in the backward pass",
+        identity=False,
     )
     stochastic_chunk: bool = key(
         False, help="in training, take a random stretch of a column that is too long instead of its start"
@@ -72,6 +82,8 @@ class HFTextConfig:
             object.__setattr__(self, "text_train_augment_types", None)
         augmentation(self.text_train_augment_types, max_scale=scale, detect_length=words)
         check(bool(self.checkpoint_name), "checkpoint_name", self.checkpoint_name, "a hub name or a folder")
+        kinds = hf_source.TOKENIZER_KINDS
+        check(self.tokenizer_name in kinds, "tokenizer_name", self.tokenizer_name, f"one of {', '.join(kinds)}")
         check(self.pooling_mode in POOLING, "pooling_mode", self.pooling_mode, f"one of {', '.join(POOLING)}")
         check(self.pair_mode in PAIRS, "pair_mode", self.pair_mode, f"one of {', '.join(PAIRS)}")
         check(self.text_segment_num > 0, "text_segment_num", self.text_segment_num, "a positive number")
@@ -88,7 +100,8 @@ class HFTextFamily:
 
     def portable(self, config: HFTextConfig) -> HFTextConfig:
         # The same folder may lie elsewhere tomorrow, and the Model made from it must still have the same digest.
-        return replace(config, checkpoint_name=LOCAL) if hf_source.is_folder(config.checkpoint_name) else config
+        name = LOCAL if hf_source.is_folder(config.checkpoint_name) else config.checkpoint_name
+        return replace(config, checkpoint_name=name, gradient_checkpointing=False)
 
     def reads(self, schema: Schema, config: HFTextConfig) -> tuple[Column, ...]:
         found = tuple(schema.features("text"))
@@ -102,7 +115,7 @@ class HFTextFamily:
 
     def preprocessor(self, config: HFTextConfig, schema: Schema, data: DataConfig) -> TextPreprocessor:
         encoder = hf_source.open_config(config.checkpoint_name)
-        tokenizer, files = hf_source.open_tokenizer(config.checkpoint_name)
+        tokenizer, files = hf_source.open_tokenizer(config.checkpoint_name, config.tokenizer_name)
         names = tuple(column.name for column in self.reads(schema, config))
         layout = _layout(config, names, encoder, tokenizer)
         if layout.siamese and schema.problem_type == "regression":
@@ -119,6 +132,8 @@ class HFTextFamily:
 
         source = config.checkpoint_name if config.pretrained and pretrained else None
         encoder = hf_source.build_encoder(preprocessor.encoder, source)
+        if config.gradient_checkpointing:
+            hf_source.save_memory(encoder)
         return TextEncoder(encoder, preprocessor.layout, pooling=config.pooling_mode, num_outputs=num_outputs)
 
 

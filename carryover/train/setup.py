@@ -21,6 +21,7 @@ from carryover.models.assembly import (
     build_network,
     build_preprocessing,
     choose,
+    renewed,
     restore_preprocessing,
 )
 from carryover.models.card import ASSEMBLY
@@ -107,7 +108,7 @@ def build_parts(
     """
     if loaded:
         files = home.read_files(loaded.record)
-        assembly = assembly_from_json(json.loads(files[ASSEMBLY]))
+        assembly = renewed(assembly_from_json(json.loads(files[ASSEMBLY])), model)
         preprocessing = restore_preprocessing(assembly, files, dropout=data.modality_dropout)
         task = restore_task(files)
     else:

@@ -1,5 +1,6 @@
 """Every family and every kind of encoder: shapes, gradients everywhere, precisions, the same from its own files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from carryover.models.assembly import (
     build_network,
     build_preprocessing,
     choose,
+    renewed,
     restore_preprocessing,
 )
 from tests.models.encoders import ARCHITECTURES, save_encoder
+from tests.support.tiny_bert import save_tiny_bert
 
 ROWS = pa.table(
     {
@@ -145,6 +148,58 @@ def test_a_number_for_a_pair_starts_as_the_cosine_of_its_embeddings(encoders):
     # The least label is a cosine of 0, the largest one of 1; both scaled by mean and standard deviation.
     assert torch.allclose(logits * 0.5 + 2.0, 1.0 + 4.0 * cosines, atol=1e-5)
     assert cosines[2] == pytest.approx(1, abs=1e-6)
+
+
+class Kept:
+    """Counts what autograd keeps for the backward pass, in bytes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.bytes += tensor.nbytes
+        return tensor
+
+
+@pytest.mark.parametrize("architecture", ["bert", "electra", "t5", "bart"])
+def test_checkpointing_gives_the_same_gradients_for_less_memory(encoders, architecture):
+    found = {}
+    for saves in (False, True):
+        section = {"checkpoint_name": str(encoders[architecture]), "gradient_checkpointing": saves}
+        assembly, preprocessing, network = assemble({"names": ["hf_text"], "hf_text": section})
+        network.train()
+        kept = Kept()
+        torch.manual_seed(3)
+        with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+            loss = network(batch(preprocessing)).logits.square().sum()
+        loss.backward()
+        gradients = {name: value.grad for name, value in network.named_parameters() if value.requires_grad}
+        found[saves] = kept.bytes, loss.item(), gradients, assembly.portable()
+    assert found[True][0] < 0.6 * found[False][0]
+    assert found[True][1] == found[False][1]
+    # Dropout too is computed again as it was.
+    assert all(torch.equal(found[True][2][name], value) for name, value in found[False][2].items())
+    # A Model doesn't say how its training saved memory; the next start of the run does.
+    assert found[True][3] == found[False][3]
+    now = build_config({"names": ["hf_text"], "hf_text": section})
+    assert renewed(found[False][3], now).branches[0].config.gradient_checkpointing
+
+
+def test_tokenizer_of_a_class(tmp_path):
+    folder = save_tiny_bert(tmp_path / "bert")
+    changed = json.loads((folder / "tokenizer.json").read_text())
+    changed["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(changed))
+    rows, ids = pa.table({"review": ["The Movie"], "note": [""]}), {}
+    for kind in ("hf_auto", "bert", "electra"):
+        section = {"checkpoint_name": str(folder), "tokenizer_name": kind}
+        assembly = choose(build_config({"names": ["hf_text"], "hf_text": section}), SCHEMA)
+        preprocessing = build_preprocessing(assembly, SCHEMA, DataConfig())
+        again = restore_preprocessing(assembly, preprocessing.files())
+        ids[kind] = again(rows, training=False, keys=KEYS[:1])["hf_text/ids"].tolist()
+    assert ids["bert"] == ids["electra"] != ids["hf_auto"]
+    with pytest.raises(WrongInput, match="tokenizer has ids up to"):
+        assemble({"names": ["hf_text"], "hf_text": {"checkpoint_name": str(folder), "tokenizer_name": "clip"}})
 
 
 @pytest.mark.parametrize("architecture", ["bert", "bart", "roberta", "mpnet"])

@@ -24,7 +24,7 @@ from carryover.ground.digests import canonical
 from carryover.ground.errors import WrongInput
 from carryover.models import columns, read_rows
 from carryover.models.family import Preprocessor, fuses
-from carryover.models.registry import DEFAULT_NAMES, FAMILIES, REFUSED
+from carryover.models.registry import DEFAULT_NAMES, FAMILIES, KEY_ALIASES, REFUSED
 
 if TYPE_CHECKING:
     from carryover.models.layers import Network
@@ -53,6 +53,16 @@ def family_of(instance: str) -> str:
             f"Known: {', '.join(known)}"
         )
     return max(fitting, key=len)
+
+
+def canonical_key(name: str) -> str:
+    """Return our spelling of a dotted key `model.<instance>.<key>`; any other name as it is."""
+    section, _, word = name.rpartition(".")
+    instance = section.removeprefix("model.")
+    if section == instance or "." in instance:
+        return name
+    family = next((known for known in KEY_ALIASES if instance == known or instance.startswith(f"{known}_")), "")
+    return f"{section}.{KEY_ALIASES.get(family, {}).get(word, word)}"
 
 
 def config_class(instances: tuple[str, ...] = ()) -> type:

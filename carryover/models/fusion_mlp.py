@@ -17,8 +17,10 @@ ADAPT = ("max", "min", "none")
 class FusionMLPConfig:
     """Recipe section `model.fusion_mlp`."""
 
-    weight: float = key(0.1, help="weight of each branch's own loss beside the fused one; 0 for none", allowed="x >= 0")
-    adapt_in_features: str = key(
+    weight: float | None = key(
+        0.1, help="weight of each branch's own loss beside the fused one; 0 or null for none", allowed="x >= 0"
+    )
+    adapt_in_features: str | None = key(
         "max", help="width that every branch's features are mapped to before they are joined", allowed=", ".join(ADAPT)
     )
     hidden_sizes: tuple[int, ...] = key((128,), help="widths of the layers behind the joined features")
@@ -27,6 +29,10 @@ class FusionMLPConfig:
     normalization: str = key("layer_norm", help="normalization behind each layer", allowed=", ".join(NORMALIZATIONS))
 
     def __post_init__(self) -> None:
+        # AutoMM's spelling of both is null.
+        object.__setattr__(self, "weight", self.weight or 0.0)
+        object.__setattr__(self, "adapt_in_features", self.adapt_in_features or "none")
+        assert self.weight is not None
         check(self.weight >= 0, "weight", self.weight, "0 or more")
         check(
             self.adapt_in_features in ADAPT, "adapt_in_features", self.adapt_in_features, f"one of {', '.join(ADAPT)}"
@@ -44,12 +50,12 @@ class FusionMLPFamily:
     fuses = True
 
     def auxiliary_weight(self, config: FusionMLPConfig) -> float:
-        return config.weight
+        return config.weight or 0.0
 
     def network(self, config: FusionMLPConfig, widths: Sequence[int], *, num_outputs: int) -> "FusionMLP":
         from carryover.models import layers
 
-        adapted = {"max": max(widths), "min": min(widths), "none": None}[config.adapt_in_features]
+        adapted = {"max": max(widths), "min": min(widths), "none": None}[config.adapt_in_features or "none"]
         joined = sum(widths) if adapted is None else adapted * len(widths)
         hidden = layers.mlp(
             [joined, *config.hidden_sizes],

@@ -35,3 +35,16 @@ REFUSED: dict[str, str] = {
     "sam": "semantic segmentation is not there yet",
     "t_few": "few-shot T-Few is out of scope; 'hf_text' with optimization.efficient_finetune trains few parameters",
 }
+
+# Family -> another spelling of a key, AutoMM's now or once -> ours.
+KEY_ALIASES: dict[str, dict[str, str]] = {
+    "categorical_mlp": {"dropout": "drop_rate"},
+    "ft_transformer": {
+        "attention_n_heads": "attention_num_heads",
+        "d_token": "token_dim",
+        "ffn_d_hidden": "ffn_hidden_size",
+        "n_blocks": "num_blocks",
+    },
+    "fusion_mlp": {"aux_loss_weight": "weight", "dropout": "drop_rate"},
+    "numerical_mlp": {"d_token": "token_dim", "dropout": "drop_rate"},
+}

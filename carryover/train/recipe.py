@@ -118,15 +118,15 @@ def keys_of(recipe: Recipe) -> dict[str, KeyInfo]:
 def identity(recipe: Recipe) -> Flat:
     """Return what makes this run another one than the default: keys that can change the result, where not default.
 
-    A checkpoint named by a local folder counts by its content, so that a moved folder is the same and a changed one
-    is not.
+    A checkpoint named by a local folder or file counts by its content, so that a moved one is the same and a changed
+    one is not.
     """
     flat, found = recipe.flat(), {}
     for name, info in keys_of(recipe).items():
         default = list(info.default) if isinstance(info.default, tuple) else info.default
         if info.identity and flat[name] != default:
             value = flat[name]
-            if is_place(name) and Path(str(value)).is_dir():
+            if is_place(name) and Path(str(value)).exists():
                 value = f"content:{folder_digest(Path(value))}"
             found[name] = value
     return found
@@ -172,9 +172,12 @@ def check_changes(
 
 
 def folder_digest(folder: Path) -> str:
-    """Return the digest of a folder's content: names and bytes of all files below it, in the order of their names."""
+    """Return the digest of a folder's content: names and bytes of all files below it, in the order of their names.
+
+    A single file counts by its bytes.
+    """
     hasher = Hasher()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file()):
         hasher.update(canonical([path.relative_to(folder).as_posix(), path.stat().st_size]))
         hasher.update_mmap(path)
     return hasher.hexdigest()
@@ -221,7 +224,7 @@ def _flat_mapping(values: Mapping[str, Any], path: str = "") -> Flat:
 def _canonical_name(name: str) -> str:
     if name.startswith("optim."):
         name = "optimization." + name.removeprefix("optim.")
-    return ALIASES.get(name, name)
+    return ALIASES.get(name) or assembly.canonical_key(name)
 
 
 def _is_empty_section(name: str, value: Any) -> bool:

@@ -54,6 +54,13 @@ def test_without_a_head_of_its_own_every_part_still_learns(keys: dict[str, Any])
     check_restored(assembly, preprocessing, network)
 
 
+def test_automms_null_of_a_fusion() -> None:
+    names = ["numerical_mlp", "categorical_mlp", "fusion_mlp"]
+    _, preprocessing, network = assemble({"names": names, "fusion_mlp": {"weight": None, "adapt_in_features": None}})
+    assert network(batch(preprocessing)).auxiliary == ()
+    assert network.get_submodule("fusion_mlp.fusion_mlp.0").weight.shape == (128, 128 + 64)
+
+
 def test_attention_is_pytorchs_own() -> None:
     torch.manual_seed(0)
     mine, theirs = Attention(16, 4, 0.0), torch.nn.MultiheadAttention(16, 4, batch_first=True)

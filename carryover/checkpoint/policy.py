@@ -43,7 +43,12 @@ class CheckpointConfig:
     )
     keep_last: int = key(2, help="How many newest ones stay.", allowed="at least 1", identity=False, mutable=True)
     keep_best: int = key(
-        1, help="How many checkpoints with the best scores stay.", allowed="at least 0", identity=False, mutable=True
+        1,
+        help="How many checkpoints with the best scores stay; while the run trains, at least as many as "
+        "optimization.top_k needs.",
+        allowed="at least 0",
+        identity=False,
+        mutable=True,
     )
 
     def __post_init__(self) -> None:

@@ -102,10 +102,11 @@ def prune(home: RunHome, keep: Keep, *, patience: float = PATIENCE, on_wait: Cal
 
 
 def _needed_later(home: RunHome, head: Head) -> frozenset[int]:
-    """Return what the last attempt was resumed from, and the commit of the best step, which the Model is made of."""
+    """Return what the last attempt was resumed from, and the commits of the best steps, which the Model is made of."""
     last, commits = home.latest_claim(head), home.commits()
-    best = commits[-1].state.get("best_step") if commits else None
-    found = {record.number for record in commits if record.step == best}
+    state = commits[-1].state if commits else {}
+    best = {state.get("best_step"), *(step for _, step in state.get("top", []))}
+    found = {record.number for record in commits if record.step in best}
     return frozenset(found | {last.body["resumed_from"]} if last else found)
 
 

@@ -122,7 +122,7 @@ def _joined(chains: list[Chain]) -> Chain:
 def _timm_chain(module: Any, path: str) -> Chain:
     from timm.models import group_parameters
 
-    layers: dict[str, int] = group_parameters(module, module.group_matcher(coarse=False), reverse=True)  # pyright: ignore[reportAssignmentType]
+    layers: Any = group_parameters(module, module.group_matcher(coarse=False), reverse=True)
     groups: list[list[str]] = [[] for _ in range(max(layers.values()) + 1)]
     for name, index in layers.items():
         groups[index].append(_at(path, name))

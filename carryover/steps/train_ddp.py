@@ -289,7 +289,8 @@ def _announce(plan: Plan, nproc_per_node: int) -> None:
             say(f"  {name}: {before.get(name, known[name].default)!r} -> {value!r}")
     else:
         assembly = choose(plan.recipe.model, plan.card.schema, plan.recipe.data)
-        make_task(plan.card.schema, plan.recipe.data)
+        asked = plan.recipe.optimization
+        asked.loss(make_task(plan.card.schema, plan.recipe.data, loss_func=asked.loss_func))
         say(f"run {plan.run_key}: new; {', '.join(branch.name for branch in assembly.branches)}")
         if assembly.unused:
             warn(f"no model reads column {', '.join(assembly.unused)}")

@@ -12,6 +12,8 @@ from carryover.data.schema import Scalar, Schema
 from carryover.ground.digests import canonical
 from carryover.ground.registry import Registry
 from carryover.models.family import Outputs
+from carryover.tasks import losses
+from carryover.tasks.regression import RegressionTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,13 +79,18 @@ class Task(Protocol):
         ...
 
 
-def make_task(schema: Schema, data: DataConfig) -> Task:
+def make_task(schema: Schema, data: DataConfig, *, loss_func: str = losses.AUTO) -> Task:
     """Return the task of a dataset.
+
+    Args:
+        loss_func: `optimization.loss_func`; one of them decides what a number's logit means.
 
     Raises:
         WrongInput: for a problem type that no task has, or a `data.pos_label` that is no class.
     """
-    return TASKS.load(schema.problem_type).of(schema, data)
+    task = TASKS.load(schema.problem_type).of(schema, data)
+    bounded = losses.loss_name(loss_func) == losses.BCE and isinstance(task, RegressionTask)
+    return task.bounded(schema) if bounded else task
 
 
 def task_files(task: Task) -> dict[str, bytes]:

@@ -1,7 +1,8 @@
 """Owns one optimizer step: forward and backward over a rank's micro-batches, scaling, clipping, the update.
 
 The gradient of a step is the gradient of the mean loss over the whole global batch, however it is cut: each sample's
-loss counts 1 / (samples of the global batch), and DistributedDataParallel's averaging over ranks is undone.
+loss counts 1 / (samples of the global batch), and DistributedDataParallel's averaging over ranks is undone. Where the
+recipe asks for a sum, each counts 1.
 """
 
 import contextlib
@@ -23,10 +24,16 @@ _RANKS_THAT_NEED_PRIMING = 3
 
 
 class StepResult(NamedTuple):
-    """What one step gives: the sum of this rank's sample losses (a scalar), and the gradient's norm if clipped."""
+    """What one step gives: the sum of this rank's sample losses (a scalar), and the gradient's norms.
+
+    Attributes:
+        norm: before clipping by it, None where that is off.
+        tracked: what `optimization.track_grad_norm` asks for, by name; empty where that is off.
+    """
 
     loss: Tensor
     norm: float | None
+    tracked: Mapping[str, float]
 
 
 class Engine:
@@ -74,10 +81,11 @@ class Engine:
             if batch.micro.counts:
                 seen += losses.detach().sum().double()
         self._scaler.unscale_(self._optimizer)
+        tracked = self._tracked()
         norm = self._clip()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        return StepResult(seen, norm)
+        return StepResult(seen, norm, tracked)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the network computes, here and in validation."""
@@ -112,9 +120,17 @@ class Engine:
             with self.autocast():
                 outputs = self._wrapped(batch.features)
                 losses = self._loss(outputs, batch.targets)
-            weight = dist.world() / micro.size if micro.counts else 0.0
+            part = 1.0 if self._config.sums_loss else 1.0 / micro.size
+            weight = dist.world() * part if micro.counts else 0.0
             self._scaler.scale(losses.sum() * weight).backward()
         return losses
+
+    def _tracked(self) -> dict[str, float]:
+        order = self._config.track_grad_norm
+        if order == -1:
+            return {}
+        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+        return {f"gradient_norm_{order}": float(nn.utils.get_total_norm(gradients, float(order)))}
 
     def _clip(self) -> float | None:
         limit = self._config.gradient_clip_val

@@ -19,6 +19,8 @@ class Limits:
         rows: samples in the training split.
         check_every: steps between validations as a whole number, or a fraction of an epoch; 0 when nothing to check.
         seconds: training time, infinite when not limited.
+        check_epochs: validate only in every so many-th epoch.
+        final_check: whether training that ends between two checks is looked at once more.
         per_attempt: whether `seconds` is for each attempt by itself, or for all of them together.
         spent: with `per_attempt`, the training time of the attempts before.
     """
@@ -30,6 +32,8 @@ class Limits:
     patience: int
     check_every: float | int
     seconds: float
+    check_epochs: int = 1
+    final_check: bool = True
     per_attempt: bool = False
     spent: float = 0.0
 
@@ -63,7 +67,9 @@ class Limits:
 
     def check_due(self, state: RunState) -> bool:
         """Tell whether a validation is due after the step that led to this state."""
-        if not self.check_every:
+        # An epoch's last step already counts as the start of the next.
+        epochs = state.epoch + (1 if state.position else 0)
+        if not self.check_every or epochs % self.check_epochs:
             return False
         if isinstance(self.check_every, int):
             return state.step % self.check_every == 0
@@ -72,6 +78,10 @@ class Limits:
         done = math.ceil(state.position / self.batch_size) if state.position else whole
         span = whole * self.check_every
         return done == whole or math.floor(done / span + 1e-9) > math.floor((done - 1) / span + 1e-9)
+
+    def check_wanted(self, state: RunState) -> bool:
+        """Tell whether to validate now: a check is due, or training has just ended."""
+        return self.check_due(state) or (bool(state.done) and self.final_check)
 
     def asked(self) -> dict[str, Any]:
         """Return the limits as a finish record and the state keep them."""
@@ -129,6 +139,8 @@ def limits_of(
         patience=optimization.patience,
         check_every=optimization.val_check_interval if validates else 0,
         seconds=math.inf if time_limit is None else time_limit,
+        check_epochs=optimization.check_val_every_n_epoch,
+        final_check=not optimization.skip_final_val,
         per_attempt=resume.time_limit == "attempt",
         spent=spent,
     )

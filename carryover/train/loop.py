@@ -6,11 +6,11 @@ for each global batch, from the state's position on:
     agree with the other ranks: loss, stop wanted, save due, time up             one reduction
     tell people                                                                  Reporter
     validate, when a check is due or training is over                            Validator
-    commit, when a save is due, the score is the best yet, or it is time to go   Saver
+    commit, when a save is due, the score is among the best, or it is time to go   Saver
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -48,7 +48,9 @@ class Saver(Protocol):
 class Reporter(Protocol):
     """Tells people how it goes; called on every rank, speaks on rank 0."""
 
-    def step(self, state: RunState, *, loss: float, rate: float, norm: float | None) -> None: ...
+    def step(
+        self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
+    ) -> None: ...
     def check(self, state: RunState) -> None: ...
 
 
@@ -63,7 +65,11 @@ class Votes(NamedTuple):
 
 @dataclass
 class Training:
-    """The parts of one attempt, as the loop needs them."""
+    """The parts of one attempt, as the loop needs them.
+
+    Attributes:
+        candidates: how many of the best checks are each committed, for the final weights.
+    """
 
     state: RunState
     limits: Limits
@@ -74,6 +80,7 @@ class Training:
     reporter: Reporter
     validator: Validator | None
     stop: Stop
+    candidates: int = 1
 
 
 def train(run: Training) -> str:
@@ -89,9 +96,9 @@ def train(run: Training) -> str:
         state.seconds = time.monotonic() - started
         run.saver.seen(state, batches)
         votes = _agree(run, result, batches[0].micro.size)
-        run.reporter.step(state, loss=votes.loss, rate=rate, norm=result.norm)
-        better = _look(run, votes)
-        if better or votes.save or votes.preempted or state.done:
+        run.reporter.step(state, loss=votes.loss, rate=rate, norm=result.norm, tracked=result.tracked)
+        good = _look(run, votes)
+        if good or votes.save or votes.preempted or state.done:
             run.saver.commit(state, run.engine)
         if state.done or votes.preempted:
             run.saver.flush()
@@ -110,14 +117,15 @@ def _agree(run: Training, result: StepResult, size: int) -> Votes:
 
 
 def _look(run: Training, votes: Votes) -> bool:
-    """Decide whether training is over, validate when due; tell whether the score is the best yet."""
+    """Decide whether training is over, validate when due; tell whether the score is among the best."""
     state, limits = run.state, run.limits
     state.done = limits.reached(state) or ("time_limit" if votes.time_up else "")
-    better = False
-    if run.validator and (limits.check_due(state) or state.done):
+    good = False
+    if run.validator and limits.check_wanted(state):
         score = run.validator.score()
-        better = state.record(score, greater_is_better=run.validator.greater_is_better)
+        greater = run.validator.greater_is_better
+        good = state.record(score, greater_is_better=greater, keep=run.candidates)
         run.reporter.check(state)
         if not state.done and state.bad_checks >= limits.patience:
             state.done = "early_stopping"
-    return better
+    return good

@@ -7,6 +7,7 @@ metrics.jsonl      one line a logged step and one a validation, over all attempt
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ METRICS = "metrics.jsonl"
 class Silent:
     """The reporter of every rank but the first."""
 
-    def step(self, state: RunState, *, loss: float, rate: float, norm: float | None) -> None:
+    def step(
+        self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
+    ) -> None:
         """Say nothing."""
 
     def check(self, state: RunState) -> None:
@@ -67,7 +70,9 @@ class Progress:
         self._file = os.open(progress, os.O_WRONLY | os.O_CREAT, 0o644)
         self._mark(state.step)
 
-    def step(self, state: RunState, *, loss: float, rate: float, norm: float | None) -> None:
+    def step(
+        self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
+    ) -> None:
         """Take in one optimizer step."""
         self._mark(state.step)
         if self._first_step:
@@ -76,13 +81,14 @@ class Progress:
         if state.step % self._every and state.step != self._total:
             return
         speed = (state.samples - self._from) / max(1e-9, time.monotonic() - self._started)
-        self._add(state, loss=loss, learning_rate=rate, gradient_norm=norm, rows_per_second=round(speed, 1))
+        self._add(state, loss=loss, learning_rate=rate, gradient_norm=norm, rows_per_second=round(speed, 1), **tracked)
         left = self._left(state, speed)
+        norms = "".join(f"{name} {value:.2e}  " for name, value in tracked.items())
         # An epoch's last step already counts as the start of the next.
         epoch = min(state.epoch + (1 if state.position else 0), self._limits.max_epochs)
         say(
             f"epoch {max(1, epoch)}/{self._limits.max_epochs}  step {state.step}/{self._total}  loss {loss:.4f}  "
-            f"rate {rate:.2e}  {speed:.0f} rows/s  {left} left"
+            f"rate {rate:.2e}  {norms}{speed:.0f} rows/s  {left} left"
         )
 
     def check(self, state: RunState) -> None:

@@ -20,10 +20,12 @@ from carryover.ground.config import KeyInfo, check, key
 from carryover.ground.digests import Hasher, canonical, digest, same
 from carryover.ground.errors import WrongInput
 from carryover.models import assembly
+from carryover.train.refused import check_known
 from carryover.train.sections import Env, Optimization, Resume
 
 ALIASES = {
     "optimization.lr": "optimization.learning_rate",
+    "optimization.loss_function": "optimization.loss_func",
     "env.inference_batch_size_ratio": "env.eval_batch_size_ratio",
     "env.num_workers_inference": "env.num_workers_evaluation",
     "data.label.numerical_label_preprocessing": "data.label.numerical_preprocessing",
@@ -90,6 +92,7 @@ def make(flat: Mapping[str, Any]) -> Recipe:
         WrongInput: for an unknown key (with the nearest known one) or a value that is not possible.
     """
     flat = {name: value for name, value in flat.items() if not _is_empty_section(name, value)}
+    check_known(flat)
     values = config.nest(flat)
     model = values.get("model") or {}
     if not isinstance(model, Mapping):

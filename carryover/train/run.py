@@ -10,6 +10,7 @@ Every start is this; a first start only finds no commit.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from carryover.train.saver import CommitSaver
 from carryover.train.schedule import Curve, first_curve, next_curve
 from carryover.train.sections import Env
 from carryover.train.setup import Parts, build_parts, choose_device, choose_precision, load_agreed, make_deterministic
+from carryover.train.soup import choose_weights
 from carryover.train.spec import Spec
 from carryover.train.state import RunState
 from carryover.train.stop import Stop
@@ -70,14 +72,17 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     loaded = load_agreed(home, device)
     writer = Writer.resume(home, spec.handoff, loaded) if dist.rank() == 0 else None
     schema = Schema.from_json(spec.schema)
+    asked = recipe.optimization
     with trust.pickles(trusted=spec.trust_pickle):
-        parts = build_parts(recipe.model, recipe.data, schema, home, loaded, seed=recipe.seed)
+        parts = build_parts(
+            recipe.model, recipe.data, schema, home, loaded, seed=recipe.seed, loss_func=asked.loss_func
+        )
     state = _state(spec, loaded)
     state.precision = choose_precision(recipe.env, device, state.precision)
     engine = Engine(
         parts.network.to(device),
-        parts.task.loss,
-        recipe.optimization,
+        asked.loss(parts.task),
+        asked,
         precision=state.precision,
         device=device,
         seed=recipe.seed,
@@ -95,9 +100,17 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
         # Together: while rank 0 still saves, a rank that has ended would look like a lost one.
         dist.barrier()
         raise RunAgain(f"stopped on request; all is saved at step {state.step}: the same command goes on from there")
+    final = choose_weights(
+        home,
+        engine.network,
+        state,
+        run.validator,
+        method=asked.top_k_average_method,
+        count=asked.top_k,
+        stop=stop,
+    )
     if writer:
         finish(
-            home,
             writer,
             spec,
             recipe.flat(),
@@ -105,8 +118,9 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
             state,
             reason=reason,
             limits=run.limits.asked(),
-            metric=find_metric(recipe.optimization.val_metric, parts.task.problem_type).name,
+            metric=find_metric(asked.val_metric, parts.task.problem_type).name,
             weights=engine.weights(),
+            final=final,
         )
 
 
@@ -153,11 +167,14 @@ def _training(
     reporter = _reporter(spec, recipe, home, state, limits, metric, attempt)
     record = recipe.data.record_samples
     samples = SampleRecord(attempt=attempt, step=state.step, device=engine.device) if record else None
+    keep = recipe.checkpoint.keep(greater_is_better=metric.greater_is_better)
+    candidates = recipe.optimization.candidates
     saver = CommitSaver(
         writer,
         config=recipe.checkpoint,
         step=state.step,
-        keep=recipe.checkpoint.keep(greater_is_better=metric.greater_is_better),
+        # The final weights are made of commits: as many stay as that takes.
+        keep=replace(keep, best=max(keep.best, candidates)),
         files=parts.files,
         reporter=reporter,
         samples=samples,
@@ -182,6 +199,7 @@ def _training(
         reporter=reporter,
         validator=SplitValidator(splits["validation"], parts, engine, env, metric) if validates else None,
         stop=stop,
+        candidates=candidates,
     )
 
 

@@ -1,15 +1,19 @@
 """Owns the sections of a recipe that the training floor itself reads: optimization, env and resume."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from carryover.ground.config import check, key
+from carryover.tasks import losses
+from carryover.tasks.losses import FocalLossConfig, Loss
+from carryover.tasks.task import Task
 
 Optimizer = Literal["adamw", "adam", "sgd", "adafactor"]
 Choice = Literal["layerwise_decay", "two_stages", ""]
 Schedule = Literal["cosine_decay", "linear_decay", "polynomial_decay", "multi_step", "constant"]
 Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "64"]
 OnChange = Literal["auto", "stretch", "constant", "rewarm"]
+TopK = Literal["greedy_soup", "uniform_soup", "best"]
 TimeLimit = Literal["total", "attempt"]
 Accelerator = Literal["auto", "cpu", "gpu"]
 
@@ -87,19 +91,62 @@ class Optimization:
     val_check_interval: float | int = key(
         0.5, help="When to validate: a float is a fraction of an epoch, an int is steps.", allowed="> 0", mutable=True
     )
-    gradient_clip_val: float = key(
-        1.0, help="Gradients are clipped to this; 0 is off.", allowed=">= 0", mutable=False
+    check_val_every_n_epoch: int = key(
+        1,
+        help="Validate in every so many-th epoch only; val_check_interval counts within it.",
+        allowed=">= 1",
+        mutable=True,
     )
+    skip_final_val: bool = key(
+        False,
+        help="Leave out the validation that is made only because training ends between two checks.",
+        allowed="true, false",
+        mutable=True,
+    )
+    gradient_clip_val: float = key(1.0, help="Gradients are clipped to this; 0 is off.", allowed=">= 0", mutable=False)
     gradient_clip_algorithm: str = key(
         "norm", help="Clip the whole norm or each value.", allowed="norm, value", mutable=False
     )
+    track_grad_norm: float | int | str = key(
+        -1,
+        help="Record this norm of the gradient before clipping, in metrics.jsonl and on the console; -1 is off.",
+        allowed="-1, a number above 0, inf",
+        identity=False,
+        mutable=True,
+    )
     log_every_n_steps: int = key(10, help="A line of progress every so many steps.", allowed=">= 1", identity=False)
+    loss_func: str = key(
+        "auto",
+        help="auto: cross-entropy for classes, squared error for numbers. focal_loss is for classes; bcewithlogitsloss "
+        "for numbers, which it scales to 0..1 whatever data.label.numerical_preprocessing says.",
+        allowed=", ".join(losses.NAMES),
+        mutable=False,
+    )
+    focal_loss: FocalLossConfig = field(default_factory=FocalLossConfig)
+    label_smoothing: float = key(
+        0.0,
+        help="Part of each target that is spread over all classes; cross-entropy only.",
+        allowed="0 to below 1",
+        mutable=False,
+    )
+    top_k: int = key(
+        3,
+        help="How many of the best checks a soup is made of; as many checkpoints stay (see checkpoint.keep_best).",
+        allowed=">= 1",
+        mutable=True,
+    )
+    top_k_average_method: str = key(
+        "greedy_soup",
+        help="Final weights: the mean of the top_k best, or of those among them that do not make the score worse "
+        "(greedy_soup); best takes the first alone.",
+        allowed=words(TopK),
+        mutable=True,
+    )
 
     def __post_init__(self) -> None:
         check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         check_word("optim_type", self.optim_type, Optimizer)
         check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or above")
-        self._check_rates()
         whole = isinstance(self.warmup_steps, int)
         check(
             self.warmup_steps >= 0 and (whole or self.warmup_steps <= 1),
@@ -126,6 +173,36 @@ class Optimization:
             "norm or value",
         )
         check(self.log_every_n_steps >= 1, "log_every_n_steps", self.log_every_n_steps, "1 or more")
+        self._check_rates()
+        self._check_more()
+
+    def _check_more(self) -> None:
+        each = self.check_val_every_n_epoch
+        check(each >= 1, "check_val_every_n_epoch", each, "1 or more")
+        norm = self.track_grad_norm
+        known = norm in (-1, "inf") or (not isinstance(norm, str) and norm > 0)
+        check(known, "track_grad_norm", norm, "-1 (off), a number above 0, or inf")
+        check_loss = losses.loss_name(self.loss_func) in losses.NAMES
+        check(check_loss, "loss_func", self.loss_func, f"one of {', '.join(losses.NAMES)}")
+        check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "from 0 to below 1")
+        check(self.top_k >= 1, "top_k", self.top_k, "1 or more")
+        check_word("top_k_average_method", self.top_k_average_method, TopK)
+
+    @property
+    def candidates(self) -> int:
+        """Return how many of the best checkpoints the final weights may be made of."""
+        return 1 if self.top_k_average_method == "best" else self.top_k
+
+    @property
+    def sums_loss(self) -> bool:
+        """Tell whether a step's loss is the sum over its samples and not their mean."""
+        return losses.loss_name(self.loss_func) == losses.FOCAL and self.focal_loss.reduction == "sum"
+
+    def loss(self, task: Task) -> Loss:
+        """Return the loss that a network of this task learns by; raises WrongInput where the two don't suit."""
+        return losses.make_loss(
+            task, loss_func=self.loss_func, label_smoothing=self.label_smoothing, focal=self.focal_loss
+        )
 
     def _check_rates(self) -> None:
         check_word("lr_choice", self.lr_choice, Choice)

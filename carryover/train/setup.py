@@ -26,6 +26,7 @@ from carryover.models.assembly import (
 )
 from carryover.models.card import ASSEMBLY
 from carryover.models.export import model_files
+from carryover.tasks.losses import AUTO
 from carryover.tasks.task import Task, make_task, restore_task, task_files
 from carryover.train.engine import MODEL
 from carryover.train.sections import Env
@@ -100,7 +101,14 @@ def load_agreed(home: RunHome, device: torch.device) -> Loaded | None:
 
 
 def build_parts(
-    model: ModelConfig, data: DataConfig, schema: Schema, home: RunHome, loaded: Loaded | None, *, seed: int
+    model: ModelConfig,
+    data: DataConfig,
+    schema: Schema,
+    home: RunHome,
+    loaded: Loaded | None,
+    *,
+    seed: int,
+    loss_func: str = AUTO,
 ) -> Parts:
     """Return the model that a recipe and a schema ask for, with a checkpoint's weights where there is one.
 
@@ -112,7 +120,7 @@ def build_parts(
         preprocessing = restore_preprocessing(assembly, files, dropout=data.modality_dropout)
         task = restore_task(files)
     else:
-        assembly, task = choose(model, schema, data), make_task(schema, data)
+        assembly, task = choose(model, schema, data), make_task(schema, data, loss_func=loss_func)
         preprocessing = build_preprocessing(assembly, schema, data)
         files = model_files(assembly, preprocessing, task_files(task))
     # New layers are a function of the seed, the same on every rank and at every start.

@@ -15,6 +15,7 @@ class RunState:
         samples: samples seen since the first step.
         checks: validations done; `checked_step` is the step of the newest one, -1 before the first.
         score: of the newest validation; `best_score` and `best_step` are of the best one.
+        top: (score, step) of the best checks, best first; from these the final weights are made.
         bad_checks: validations since the best one, or since patience was renewed.
         seconds: time spent training, over all attempts.
         precision: what was really used, so that `auto` cannot change it on other hardware.
@@ -34,6 +35,7 @@ class RunState:
     score: float | None = None
     best_score: float | None = None
     best_step: int = -1
+    top: list[tuple[float, int]] = field(default_factory=list)
     bad_checks: int = 0
     seconds: float = 0.0
     precision: str = ""
@@ -50,7 +52,7 @@ class RunState:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunState":
         """Return the state that `as_json` gave; keys of a newer version are an error, not ignored."""
-        return cls(**values)
+        return cls(**{**values, "top": [(score, step) for score, step in values.get("top", [])]})
 
     def advance(self, samples: int, rows: int) -> None:
         """Count one optimizer step of `samples` samples; `rows` is the size of the training split."""
@@ -61,8 +63,8 @@ class RunState:
             self.epoch += 1
             self.position = 0
 
-    def record(self, score: float, *, greater_is_better: bool) -> bool:
-        """Take in one validation's score and tell whether it is the best so far; NaN never is."""
+    def record(self, score: float, *, greater_is_better: bool, keep: int = 1) -> bool:
+        """Take in one validation's score and tell whether it is among the `keep` best so far; NaN never is."""
         self.checks += 1
         self.checked_step = self.step
         known = score == score
@@ -73,4 +75,14 @@ class RunState:
             self.best_score, self.best_step, self.bad_checks = score, self.step, 0
         else:
             self.bad_checks += 1
-        return better
+        before = self.top
+        if known:
+            sign = -1.0 if greater_is_better else 1.0
+            self.top = sorted([*before, (score, self.step)], key=lambda found: (sign * found[0], found[1]))[:keep]
+        return self.top != before
+
+    def candidates(self, count: int) -> list[int]:
+        """Return the steps of the `count` best checks, best first."""
+        # A state of an older version knows the best one alone.
+        known = [step for _, step in self.top] or [self.best_step]
+        return [step for step in known if step >= 0][:count]

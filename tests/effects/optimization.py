@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from carryover.data.schema import Column, Schema
+from carryover.models.family import Outputs
+from carryover.tasks.task import make_task
 from carryover.train.limits import limits_of
 from carryover.train.optim import build_optimizer
 from carryover.train.schedule import first_curve
@@ -63,6 +66,29 @@ def score_names(settings: Flat) -> list[str]:
     return sorted(name for name in metrics(settings) if name.startswith("val_"))
 
 
+def losses(settings: Flat) -> list[float]:
+    """Return the losses of three samples by their logits."""
+    made = recipe(settings)
+    task = make_task(_SCHEMA, made.data, loss_func=made.optimization.loss_func)
+    logits = torch.tensor([[1.0, 0.0], [0.5, 2.0], [-1.0, 1.0]])
+    return made.optimization.loss(task)(Outputs(logits), torch.tensor([0, 1, 0])).tolist()
+
+
+def made_of(settings: Flat) -> Any:
+    """Return the steps that the final weights are the mean of, and their digest."""
+    run = trained({**_OFTEN, **settings})
+    return run.finish().body["metrics"]["model_steps"], run.finish().body["model"]
+
+
+def last_checks(settings: Flat) -> list[int]:
+    """Return the steps of the validations of a training that ends in the middle of an epoch."""
+    return checks({"optimization.max_steps": 5, "optimization.val_check_interval": 1.0, **settings})
+
+
+_SCHEMA = Schema("y", "binary", ("a", "b"), (Column("y", "categorical", "string", {}),))
+_FOCAL = {"optimization.loss_func": "focal_loss"}
+_OFTEN = {"optimization.max_epochs": 3, "optimization.val_check_interval": 1}
+_UNIFORM = {"optimization.top_k_average_method": "uniform_soup"}
 _POLYNOMIAL = {"optimization.lr_schedule": "polynomial_decay"}
 _STEPS = {"optimization.lr_schedule": "multi_step", "optimization.lr_milestones": [2]}
 # Rates this high make every check after the first one a bad one.
@@ -85,7 +111,17 @@ EFFECTS: dict[str, Effect] = {
     "optimization.patience": Effect(1, checks, _WILD),
     "optimization.val_metric": Effect("accuracy", score_names),
     "optimization.val_check_interval": Effect(1, checks),
+    "optimization.check_val_every_n_epoch": Effect(2, checks),
+    "optimization.skip_final_val": Effect(True, last_checks),
     "optimization.gradient_clip_val": Effect(0.01, weights),
     "optimization.gradient_clip_algorithm": Effect("value", weights, {"optimization.gradient_clip_val": 0.01}),
+    "optimization.track_grad_norm": Effect("inf", metrics),
     "optimization.log_every_n_steps": Effect(1, logged),
+    "optimization.loss_func": Effect("focal_loss", losses),
+    "optimization.focal_loss.alpha": Effect([1.0, 3.0], losses, _FOCAL),
+    "optimization.focal_loss.gamma": Effect(0.5, losses, _FOCAL),
+    "optimization.focal_loss.reduction": Effect("sum", weights, {**_FOCAL, "optimization.optim_type": "sgd"}),
+    "optimization.label_smoothing": Effect(0.1, losses),
+    "optimization.top_k": Effect(2, made_of, _UNIFORM),
+    "optimization.top_k_average_method": Effect("best", made_of),
 }

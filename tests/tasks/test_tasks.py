@@ -9,6 +9,7 @@ from carryover.data.config import DataConfig, LabelConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.errors import WrongInput
 from carryover.models.family import Outputs
+from carryover.tasks.losses import FocalLossConfig, make_loss
 from carryover.tasks.task import make_task, restore_task, task_files
 
 NUMBER = Column(
@@ -73,6 +74,63 @@ def test_classification_loss_is_per_sample_with_auxiliary_losses(dtype):
     assert torch.allclose(plain.double(), by_hand)
     both = task.loss(Outputs(logits, ((0.1, logits), (0.1, logits * 0))), targets)
     assert torch.allclose(both.double(), by_hand * 1.1 + 0.1 * np.log(3))
+
+
+PLAIN = {"loss_func": "auto", "label_smoothing": 0.0, "focal": FocalLossConfig()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_focal_loss_and_label_smoothing(dtype):
+    task = classified("a", "b", "c")
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=dtype)
+    targets = torch.tensor([0, 1])
+    logs = torch.log_softmax(logits.double(), 1)
+    known = logs[torch.arange(2), targets]
+    focal = FocalLossConfig(alpha=(1.0, 4.0, 9.0), gamma=2.0)
+    loss = make_loss(task, **{**PLAIN, "loss_func": "focal_loss", "focal": focal})
+    by_hand = -((1 - known.exp()) ** 2) * known * torch.tensor([1.0, 4.0])
+    assert torch.allclose(loss(Outputs(logits), targets).double(), by_hand)
+    both = loss(Outputs(logits, ((0.5, logits),)), targets)
+    assert torch.allclose(both.double(), 1.5 * by_hand)
+    smooth = make_loss(task, **{**PLAIN, "label_smoothing": 0.3})
+    assert torch.allclose(smooth(Outputs(logits), targets).double(), -0.7 * known - 0.3 * logs.mean(1))
+    unfocused = make_loss(task, **{**PLAIN, "loss_func": "focal_loss", "focal": FocalLossConfig(gamma=0.0)})
+    assert torch.allclose(unfocused(Outputs(logits), targets), task.loss(Outputs(logits), targets))
+
+
+def test_bounded_numbers_through_a_sigmoid():
+    task = make_task(Schema("y", "regression", None, (NUMBER,)), DataConfig(), loss_func="nn.BCEWithLogitsLoss")
+    targets = task.targets(pa.table({"y": [2.0, 12.0, 22.0]}))
+    assert np.allclose(targets, [0, 0.5, 1])
+    logits = torch.tensor([[-1.0], [0.0], [2.0]])
+    half = torch.sigmoid(logits[:, 0])
+    by_hand = -(torch.from_numpy(targets) * half.log() + (1 - torch.from_numpy(targets)) * (1 - half).log())
+    assert torch.allclose(make_loss(task, **PLAIN)(Outputs(logits), torch.from_numpy(targets)), by_hand)
+    assert np.allclose(task.predictions(logits.numpy()), 2 + 20 * half.numpy())
+    assert np.allclose(task.predictions(np.array([[1e4], [-1e4]])), [22, 2])
+    assert restore_task(task_files(task)) == task
+    # What a Model of the usual loss keeps is what it has always been.
+    assert b"link" not in task_files(regression("minmaxscaler"))["preprocessors/task.json"]
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "words"),
+    [
+        ("number", {"loss_func": "focal_loss"}, "loss_func: focal_loss is for classes; regression has auto and bce"),
+        ("number", {"label_smoothing": 0.1}, "label_smoothing: 0.1 is not possible; regression has no classes"),
+        ("classes", {"loss_func": "bcewithlogitsloss"}, "loss_func: bcewithlogitsloss is for numbers; binary has"),
+        ("classes", {"loss_func": "focal_loss", "label_smoothing": 0.1}, "label_smoothing: focal_loss has none"),
+        (
+            "classes",
+            {"loss_func": "focal_loss", "focal": FocalLossConfig(alpha=(1.0,))},
+            r"focal_loss.alpha: 1 weights for 2 classes \(a, b\)",
+        ),
+    ],
+)
+def test_a_loss_that_does_not_suit_the_task(task, asked, words):
+    made = regression("standardscaler") if task == "number" else classified("a", "b")
+    with pytest.raises(WrongInput, match=f"^optimization.{words}"):
+        make_loss(made, **{**PLAIN, **asked})
 
 
 def test_probabilities():

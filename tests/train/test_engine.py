@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from carryover.checkpoint.snapshot import restore, snapshot
+from carryover.tasks.losses import FocalLossConfig
 from carryover.train.optim import OPTIMIZERS, build_optimizer, set_rate
 from carryover.train.sections import Optimization
 from carryover.train.setup import load_weights
@@ -94,6 +95,26 @@ def test_clipping_the_norm(precision: str) -> None:
     assert norm > 0.05
     now = math.sqrt(sum(float(value.square().sum()) for value in gradients(clipped).values()))
     assert now == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("order", "name"), [(2, "gradient_norm_2"), (1.5, "gradient_norm_1.5"), ("inf", "gradient_norm_inf")]
+)
+def test_a_norm_of_the_gradient_is_told_before_clipping(order: float | str, name: str) -> None:
+    free = engine(gradient_clip_val=0.0)
+    assert free.step(global_batch(0, size=32, micro=8), step=0, rate=0.01).tracked == {}
+    whole = torch.cat([value.flatten() for value in gradients(free).values()])
+    made = engine(gradient_clip_val=0.01, track_grad_norm=order)
+    tracked = made.step(global_batch(0, size=32, micro=8), step=0, rate=0.01).tracked
+    assert tracked == {name: pytest.approx(float(torch.linalg.vector_norm(whole, float(order))), rel=1e-5)}
+
+
+def test_a_sum_of_losses_has_the_samples_times_the_gradient_of_their_mean() -> None:
+    focal = {"loss_func": "focal_loss", "gradient_clip_val": 0.0}
+    mean, total = engine(**focal), engine(**focal, focal_loss=FocalLossConfig(reduction="sum"))
+    for made in (mean, total):
+        made.step(global_batch(80, size=64, micro=5), step=0, rate=0.01)
+    close({name: 16 * value for name, value in gradients(mean).items()}, gradients(total))
 
 
 def test_clipping_each_value() -> None:

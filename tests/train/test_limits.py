@@ -48,6 +48,21 @@ def test_checks_are_due_at_these_steps(check_every: float, rows: int, want: list
     assert [state.step for state in walk(of, 15) if of.check_due(state)] == want
 
 
+def test_checks_in_every_second_epoch_only() -> None:
+    of = limits(check_every=0.5, check_epochs=2)
+    assert [state.step for state in walk(of, 20) if of.check_due(state)] == [8, 10, 18, 20]
+    every = limits(check_every=4, check_epochs=2)
+    assert [state.step for state in walk(every, 20) if every.check_due(state)] == [8, 16, 20]
+
+
+def test_the_check_that_only_the_end_brings_may_be_left_out() -> None:
+    ended = RunState(step=4, position=8, done="max_steps")
+    assert limits(check_every=1.0).check_wanted(ended)
+    assert not limits(check_every=1.0, final_check=False).check_wanted(ended)
+    # One that is due is made in any case.
+    assert limits(check_every=1.0, final_check=False).check_wanted(RunState(step=5, epoch=1, done="max_epochs"))
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     rows=st.integers(1, 200),

@@ -27,8 +27,9 @@ optim:
   top_k: null
 env.num_workers_inference: 1
 """
-    with pytest.raises(WrongInput, match=r"^optimization\.top_k: unknown key"):
+    with pytest.raises(WrongInput, match=r"^optimization\.top_k: None is not possible; it must be int"):
         flat(text)
+    assert flat("", "optimization.loss_function=focal_loss")["optimization.loss_func"] == "focal_loss"
     found = flat(text.replace("  top_k: null\n", ""), "optim.patience=3", "env.inference_batch_size_ratio=2")
     assert found["optimization.learning_rate"] == 2e-5
     assert found["optimization.patience"] == 3
@@ -86,6 +87,17 @@ def test_a_file_a_text_and_flags(tmp_path: Path) -> None:
         ("optimization.lr_power=0", "0.0 is not possible; it must be above 0"),
         ("optimization.lr_milestones=[5, 3]", "[5, 3] is not possible; it must be epochs from 1 on, ascending"),
         ("optimization.lr_gamma=2", "2.0 is not possible; it must be above 0, at most 1"),
+        ("optimization.check_val_every_n_epoch=0", "0 is not possible; it must be 1 or more"),
+        ("optimization.track_grad_norm=l2", "'l2' is not possible; it must be -1 (off), a number above 0, or inf"),
+        ("optimization.loss_func=hinge", "'hinge' is not possible; it must be one of auto, focal_loss, ..."),
+        ("optimization.loss_func=structure_loss", "'structure_loss' is a loss of semantic segmentation, which is..."),
+        ("optimization.focal_loss.gamma=-1", "-1.0 is not possible; it must be 0 or above"),
+        ("optimization.focal_loss.reduction=none", "'none' is not possible; it must be mean or sum..."),
+        ("optimization.label_smoothing=1", "1.0 is not possible; it must be from 0 to below 1"),
+        ("optimization.top_k=0", "0 is not possible; it must be 1 or more"),
+        ("optimization.top_k_average_method=soup", "'soup' is not possible; it must be one of greedy_soup, ..."),
+        ("optimization.lemda.turn_on=true", "augmentation by a second, adversarial network (LeMDA) is not there..."),
+        ("optimization.cross_modal_align=kl", "matching of pairs by a contrastive loss is not there..."),
         ("optimization.warmup_steps=1.5", "1.5 is not possible; it must be a fraction..."),
         ("optimization.max_epochs=0", "0 is not possible; it must be 1 or more"),
         ("optimization.max_steps=0", "0 is not possible; it must be -1 or 1 or more"),
@@ -176,7 +188,9 @@ def test_identity_is_what_can_change_the_result() -> None:
         "env.batch_size", "env.precision", "optimization.learning_rate", "optimization.lr_schedule",
         "optimization.end_lr", "optimization.warmup_steps", "optimization.max_epochs", "optimization.max_steps",
         "optimization.patience", "optimization.val_check_interval", "optimization.lr_choice", "optimization.lr_decay",
-        "optimization.lr_mult", "optimization.lr_power", "optimization.lr_milestones", "optimization.lr_gamma",
+        "optimization.check_val_every_n_epoch", "optimization.skip_final_val", "optimization.top_k",
+        "optimization.top_k_average_method", "optimization.lr_mult",
+        "optimization.lr_power", "optimization.lr_milestones", "optimization.lr_gamma",
     }  # fmt: skip
 
 

@@ -1,0 +1,108 @@
+"""Owns the losses that a recipe may choose, and which of them suit a task. Importable without torch.
+
+auto                 classes: cross-entropy (with label smoothing); numbers: squared error
+focal_loss           classes: (1 - p)^gamma times cross-entropy, each class weighted by alpha (Lin et al., 2017)
+bcewithlogitsloss    numbers: scaled to 0..1 by the least and the greatest, through a sigmoid
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from carryover.ground.config import check, key
+from carryover.ground.errors import WrongInput
+from carryover.models.family import Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from carryover.tasks.task import Task
+
+AUTO, FOCAL, BCE = "auto", "focal_loss", "bcewithlogitsloss"
+NAMES = (AUTO, FOCAL, BCE)
+REDUCTIONS = ("mean", "sum")
+# Per-sample losses [B] from a network's outputs and targets [B].
+Loss = Callable[[Outputs, "Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class FocalLossConfig:
+    """`optimization.focal_loss.*`."""
+
+    alpha: tuple[float, ...] | None = key(
+        None,
+        help="Weight of each class, in the order of the sorted classes; null: all alike.",
+        allowed=">= 0 each",
+        mutable=False,
+    )
+    gamma: float = key(
+        2.0, help="How much less a sample counts that is right already; 0: not at all.", allowed=">= 0", mutable=False
+    )
+    reduction: str = key(
+        "mean", help="Mean or sum over the samples of a global batch.", allowed=", ".join(REDUCTIONS), mutable=False
+    )
+
+    def __post_init__(self) -> None:
+        check(
+            self.alpha is None or min(self.alpha, default=-1) >= 0, "alpha", self.alpha, "a list of weights from 0 on"
+        )
+        check(self.gamma >= 0, "gamma", self.gamma, "0 or above")
+        check(self.reduction in REDUCTIONS, "reduction", self.reduction, "mean or sum: a step needs one number")
+
+
+def loss_name(given: str) -> str:
+    """Return the name of a loss as we have it; torch.nn's spelling (nn.BCEWithLogitsLoss) is known too."""
+    return given.lower().removeprefix("torch.").removeprefix("nn.")
+
+
+def make_loss(task: "Task", *, loss_func: str, label_smoothing: float, focal: FocalLossConfig) -> Loss:
+    """Return the loss that a network learns by.
+
+    Raises:
+        WrongInput: when the task has no use for what is asked.
+    """
+    name, kind = loss_name(loss_func), task.problem_type
+    if task.classes is None:
+        if name == FOCAL:
+            raise WrongInput(f"optimization.loss_func: {loss_func} is for classes; {kind} has auto and {BCE}")
+        if label_smoothing:
+            raise WrongInput(f"optimization.label_smoothing: {label_smoothing} is not possible; {kind} has no classes")
+        return task.loss
+    if name == BCE:
+        raise WrongInput(f"optimization.loss_func: {loss_func} is for numbers; {kind} has auto and {FOCAL}")
+    if name == FOCAL:
+        if label_smoothing:
+            raise WrongInput("optimization.label_smoothing: focal_loss has none; leave it out, or use loss_func auto")
+        count = len(task.classes)
+        if focal.alpha is not None and len(focal.alpha) != count:
+            raise WrongInput(
+                f"optimization.focal_loss.alpha: {len(focal.alpha)} weights for {count} classes "
+                f"({', '.join(map(str, task.classes[:20]))})"
+            )
+        return partial(_summed, partial(_focal, alpha=focal.alpha, gamma=focal.gamma))
+    return partial(_summed, partial(_cross_entropy, smoothing=label_smoothing)) if label_smoothing else task.loss
+
+
+def _summed(loss: Callable[["Tensor", "Tensor"], "Tensor"], outputs: Outputs, targets: "Tensor") -> "Tensor":
+    """Return each sample's loss with those of the auxiliary heads."""
+    total = loss(_wide(outputs.logits), targets)
+    for weight, logits in outputs.auxiliary:
+        total = total + weight * loss(_wide(logits), targets)
+    return total
+
+
+def _cross_entropy(logits: "Tensor", targets: "Tensor", *, smoothing: float) -> "Tensor":
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+
+
+def _focal(logits: "Tensor", targets: "Tensor", *, alpha: tuple[float, ...] | None, gamma: float) -> "Tensor":
+    known = logits.log_softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    loss = -((1 - known.exp()) ** gamma) * known
+    return loss if alpha is None else loss * logits.new_tensor(alpha)[targets]
+
+
+def _wide(logits: "Tensor") -> "Tensor":
+    return logits if logits.element_size() >= 4 else logits.float()

@@ -1,0 +1,57 @@
+"""Owns what AutoMM has and we do not: the words that say why, and what to use instead. Needs no torch.
+
+A key or a value that stands here is an error; nothing is accepted and ignored.
+"""
+
+from collections.abc import Mapping
+
+from carryover.ground.errors import WrongInput
+
+_SEGMENTATION = "a loss of semantic segmentation, which is not there; use auto or focal_loss"
+_LEMDA = "augmentation by a second, adversarial network (LeMDA) is not there; model.* has augmentations of its own"
+_MATCHING = "matching of pairs by a contrastive loss is not there; model.hf_text compares two text columns"
+_DEEPSPEED = "sharding of a model over GPUs (DeepSpeed, FSDP) is not there; ddp holds all of it on each"
+_HALF = "holding the weights themselves in half precision, which loses small updates; use {}-mixed"
+# A key, or a section of keys -> why.
+KEYS: dict[str, str] = {
+    "optimization.automatic_optimization": "belongs to LeMDA, which is not there; steps are always taken as usual",
+    "optimization.cross_modal_align": _MATCHING,
+    "optimization.cross_modal_align_weight": _MATCHING,
+    "optimization.lemda": _LEMDA,
+    "optimization.mask2former_loss": _SEGMENTATION,
+}
+KEYS |= {
+    "env.auto_select_gpus": "rank N takes the N-th GPU that it may see; CUDA_VISIBLE_DEVICES or the cluster says which",
+    "env.deepspeed_allgather_size": _DEEPSPEED,
+    "env.deepspeed_allreduce_size": _DEEPSPEED,
+    "env.num_nodes": "a step is the ranks of one machine; leave it out",
+    "env.per_gpu_batch_size_evaluation": "give env.eval_batch_size_ratio, a multiple of env.per_gpu_batch_size",
+}
+_HF_TEXT = {
+    "low_cpu_mem_usage": "always so: transformers 5 opens weights without a second copy and has no other way",
+    "use_fast": "always so: transformers 5 has fast tokenizers only",
+}
+KEYS |= {f"model.hf_text.{name}": f"is {why}; leave it out" for name, why in _HF_TEXT.items()}
+_SHARDED = ("deepspeed", "deepspeed_stage_2", "deepspeed_stage_2_offload", "deepspeed_stage_3", "fsdp")
+# Key -> value -> why.
+VALUES: dict[str, dict[str, str]] = {
+    "env.precision": {"16-true": _HALF.format(16), "bf16-true": _HALF.format("bf16")},
+    "env.strategy": dict.fromkeys((*_SHARDED, "deepspeed_stage_3_offload"), f"not possible: {_DEEPSPEED}"),
+    "optimization.loss_func": {
+        "structure_loss": _SEGMENTATION,
+        "balanced_bce": _SEGMENTATION,
+        "mask2former_loss": _SEGMENTATION,
+    },
+}
+
+
+def check_known(flat: Mapping[str, object]) -> None:
+    """Raise WrongInput for the first of these keys (dotted, canonical) that we have on purpose not."""
+    for name, value in flat.items():
+        parts = name.split(".")
+        sections = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        why = next((KEYS[section] for section in sections if section in KEYS), "")
+        if why:
+            raise WrongInput(f"{name}: {why}")
+        if isinstance(value, str) and (why := VALUES.get(name, {}).get(value, "")):
+            raise WrongInput(f"{name}: '{value}' is {why}")

@@ -15,8 +15,8 @@ from carryover.steps.prepare_data import prepare_data
     multiple=True,
     required=True,
     metavar="URI",
-    help="CSV, TSV, JSONL or Parquet: a file, a glob, or a folder; local or in an object store. "
-    "Several may be given; all files need the same columns.",
+    help="CSV, TSV, JSONL or Parquet: a file, a glob, or a folder; or a folder with a folder of images for each class "
+    "(columns image and label). Local or in an object store. Several may be given; all need the same columns.",
 )
 @click.option("--label", required=True, metavar="COLUMN", help="The column to predict.")
 @click.option(

@@ -3,10 +3,13 @@
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from carryover.data.tally import Sampled
 from carryover.ground import storage
 from carryover.ground.errors import WrongInput
+
+if TYPE_CHECKING:
+    from carryover.data.tally import Sampled
 
 # A name without one of these is not even looked for: each look is a request where the source is an object store.
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
@@ -21,7 +24,7 @@ class NotUsable(Exception):
         self.places = tuple(places)
 
 
-def share_opened(sample: Sequence[Sampled]) -> float:
+def share_opened(sample: "Sequence[Sampled]") -> float:
     """Return which share of sampled values opens as an image; of several names in one value ("a.jpg;b.jpg"), one must.
 
     Relative names are looked for in the folder of the file that they stand in.
@@ -33,13 +36,13 @@ def share_opened(sample: Sequence[Sampled]) -> float:
         return sum(pool.map(_opens, named)) / len(sample)
 
 
-def _names(entry: Sampled) -> list[str]:
+def _names(entry: "Sampled") -> list[str]:
     """Return the names in a text value that could be images."""
     names = entry.value.split(";") if isinstance(entry.value, str) else []
     return [name.strip() for name in names if name.strip().lower().endswith(ENDINGS)]
 
 
-def _opens(entry: Sampled) -> bool:
+def _opens(entry: "Sampled") -> bool:
     if isinstance(entry.value, bytes):
         return is_image(entry.value)
     return any(_opens_file(entry.folder, name) for name in _names(entry))

@@ -75,7 +75,7 @@ def prepare(request: Request, store: Store) -> Prepared:
 
 
 def _fingerprints(request: Request) -> list[dict[str, Any]]:
-    return [{"role": role, **storage.fingerprint(file.uri)} for role in ROLES for file in request.files[role]]
+    return [{"role": role, **file.fingerprint()} for role in ROLES for file in request.files[role]]
 
 
 def _settings(request: Request) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from carryover.data import values
+from carryover.data import image_folder, values
 from carryover.data.sources import BATCH_BYTES, Batch, SourceFile
 from carryover.ground.errors import WrongInput
 
@@ -224,8 +224,19 @@ def _json_mixture(column: list[Any]) -> tuple[pa.Array, frozenset[str]]:
     return pa.array(texts, pa.string()), frozenset(kinds)
 
 
+def _read_images(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
+    row = 1
+    for columns in image_folder.batches(file.uri):
+        kept = {name: array for name, array in columns.items() if name not in without}
+        known = image_folder.identity(columns)
+        rows = len(columns[image_folder.IMAGE])
+        yield Batch(file.uri, row, rows, tuple(columns), kept, folder=file.uri, identity=known)
+        row += rows
+
+
 READERS: dict[str, Callable[[SourceFile, frozenset[str]], Iterator[Batch]]] = {
     "csv": _read_csv,
+    "images": _read_images,
     "jsonl": _read_jsonl,
     "parquet": _read_parquet,
     "tsv": _read_csv,

@@ -1,4 +1,4 @@
-"""Owns how source files are found and read: CSV, TSV, JSONL and Parquet, by ending, in batches of a few megabytes.
+"""Owns how sources are found and read: CSV, TSV, JSONL and Parquet, by ending, and folders of images, a folder a class.
 
     URI, glob or folder --> SourceFile --> Batch, Batch, ...        raw values: see values.py
 
@@ -10,11 +10,11 @@ import gzip
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from carryover.data import values
+from carryover.data import image_folder, values
 from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
@@ -34,11 +34,21 @@ KNOWN = ".csv, .tsv, .jsonl, .ndjson (each also with .gz), .parquet or .pq"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file to read: its URI, its format ("csv", "tsv", "jsonl", "parquet"), and whether gzip is around it."""
+    """One file to read, or one folder of images.
+
+    Attributes:
+        format: "csv", "tsv", "jsonl", "parquet" or "images".
+        packed: whether gzip is around it.
+    """
 
     uri: str
     format: str
     packed: bool
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells one version from another without reading it."""
+        known = image_folder.fingerprint if self.format == image_folder.FORMAT else storage.fingerprint
+        return known(self.uri)
 
     def open(self) -> BinaryIO:
         """Open the file, unpacked.
@@ -62,6 +72,8 @@ class Batch:
         names: all columns of the file as far as it was read, those that are not wanted too.
         first_row: the number of the first row in its file, from 1.
         known: kinds of the columns whose arrays do not say them; the others are told by `kinds`.
+        folder: where relative names that stand in the rows are looked for.
+        identity: columns that stand for those of the same name where it is told which split a row is in.
     """
 
     uri: str
@@ -70,11 +82,11 @@ class Batch:
     names: tuple[str, ...]
     columns: Mapping[str, pa.Array]
     known: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    folder: str = ""
+    identity: Mapping[str, pa.Array] = field(default_factory=dict)
 
-    @property
-    def folder(self) -> str:
-        """Return where relative names that stand in the file are looked for."""
-        return storage.split(self.uri)[0]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder or storage.split(self.uri)[0])
 
     def kinds(self, name: str) -> frozenset[str]:
         """Return the kinds of a column's values in this batch."""
@@ -86,15 +98,20 @@ class Batch:
 def find(uris: Sequence[str], *, flag: str) -> tuple[SourceFile, ...]:
     """Return the files that URIs, globs and folders stand for, in the order given and sorted within each.
 
-    In a folder or behind a glob, files with other endings are left out, and that is said.
+    A folder whose folders hold images, and which holds no table, is one source. In another folder or behind a glob,
+    files with other endings are left out, and that is said.
 
     Raises:
         WrongInput: nothing there, or a single file whose ending names no format.
     """
     found: dict[str, SourceFile] = {}
     for uri in uris:
-        files = storage.expand(uri)
+        files = _expanded(uri)
         kept = [file for file in map(_source_file, files) if file]
+        if not kept and image_folder.is_image_folder(uri):
+            files, kept = [uri], [SourceFile(storage.normal(uri), image_folder.FORMAT, packed=False)]
+        if not files:
+            storage.expand(uri)
         if not kept:
             shown = files[0] if len(files) == 1 else f"{uri}: {len(files)} files, the first {files[0]}"
             raise WrongInput(f"--{flag} {shown}: the ending names no format that can be read; use {KNOWN}")
@@ -105,6 +122,14 @@ def find(uris: Sequence[str], *, flag: str) -> tuple[SourceFile, ...]:
                 say(f"{file.uri}: named twice, read once")
             found[file.uri] = file
     return tuple(found.values())
+
+
+def _expanded(uri: str) -> list[str]:
+    try:
+        return storage.expand(uri)
+    except WrongInput:
+        # A folder may hold folders only, and they images.
+        return []
 
 
 def _source_file(uri: str) -> SourceFile | None:

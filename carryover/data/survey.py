@@ -131,7 +131,8 @@ class _Reading:
         self._file_rows[file.uri] += batch.rows
         canonical = {name: values.canonical(array) for name, array in batch.columns.items()}
         if role == "source":
-            features = {name: array for name, array in canonical.items() if name != self._request.label}
+            told = {**canonical, **{name: values.canonical(array) for name, array in batch.identity.items()}}
+            features = {name: array for name, array in told.items() if name != self._request.label}
             own = codes(row_keys(features, batch.rows), self._shares)
         else:
             own = np.full(batch.rows, ROLES[role], dtype=np.uint8)

@@ -33,7 +33,8 @@ def prepare_data(
     """Turn source files into a Dataset: column types, problem type, splits, typed shards.
 
     Args:
-        source: URIs, globs or folders of CSV, TSV, JSONL or Parquet files, all with the same columns.
+        source: URIs, globs or folders of CSV, TSV, JSONL or Parquet files, all with the same columns; or a folder
+            with a folder of images for each class (columns "image" and "label").
         label: the column to predict.
         validation_source, test_source: where given, that split is these rows, and takes none of `source`.
         problem_type: "binary", "multiclass", "regression", "classification" (one of the first two), "" to infer it.

@@ -3,6 +3,7 @@
 It knows S3's calls by method, path and query (`kind_of`), and passes everything on with its Host, so signatures hold.
 
     500 | 503     the server says so; the call was not carried out
+    403           as these: we may not do that (any more)
     slow          carried out and answered, late
     reset         the connection is reset before the call is passed on
     hole          no answer ever comes; not carried out
@@ -47,7 +48,11 @@ BODY = ("cut", "short", "flip")
 HOWS = (*BEFORE, "slow", *AFTER, *BODY)
 SLOW_SECONDS = 0.4
 _BIGGEST = 1 << 30
-_ERRORS = {"500": (500, "InternalError", "We encountered an internal error"), "503": (503, "SlowDown", "Reduce")}
+_ERRORS = {
+    "403": (403, "AccessDenied", "Access Denied"),
+    "500": (500, "InternalError", "We encountered an internal error"),
+    "503": (503, "SlowDown", "Reduce"),
+}
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "trailer", "upgrade"}
 
 

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from carryover.ground import failures
+from carryover.ground.errors import WrongInput
+from carryover.ground.storage import open_store
 from tests.support.faulty import BODY, HOWS, KINDS, Fault, FaultyProxy
 from tests.support.s3_server import S3Server
 from tests.torture.harness import note
-from tests.torture.stores import Overwriting, Played, play, without_nonce, without_second_read
+from tests.torture.stores import Overwriting, Played, behind, play, without_nonce, without_second_read
 
 SKIPS = int(os.environ.get("CARRYOVER_TORTURE_STORE_SKIPS", "1"))
 # One of each kind of ending, in seconds; `make torture` tries all.
@@ -58,6 +61,20 @@ def test_fault_of_the_store(s3_store_uri: str, proxy: FaultyProxy, fault: Fault)
     played = play(f"{s3_store_uri}/runs/key", proxy, Fault(fault.kind, fault.how, fault.skip, fault.times))
     assert played.struck
     assert played.found == []
+
+
+@pytest.mark.slow
+def test_a_store_that_takes_no_more_writes(s3_store_uri: str, proxy: FaultyProxy) -> None:
+    """Credentials that may only read from some instant on: wrong input, and all that was committed stays."""
+    fault = Fault("put-object", "403", times=None)
+    played = play(f"{s3_store_uri}/runs/key", proxy, fault)
+    assert fault.struck and played.found == []
+    assert played.code == 2 and "check the credentials" in str(failures.named(played.error or Exception()))
+    with behind(proxy):
+        proxy.arm(Fault("put-other", "403", times=None))
+        with pytest.raises(WrongInput, match="can't be written"):
+            open_store(s3_store_uri).probe()
+        proxy.arm()
 
 
 @pytest.mark.torture

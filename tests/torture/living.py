@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carryover.checkpoint.home import RunHome
+from carryover.checkpoint.prune import prune
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.verify import verify
 from carryover.ground.errors import CarryoverError
@@ -33,6 +34,11 @@ def write(pace: Pace) -> None:
         step += 1
         save(writer, step, score=-abs(step % 7 - 3), keep=pace.keep)
         time.sleep(pace.pause)
+
+
+def prune_at_once(uri: str) -> None:
+    """Prune to the newest commit, as a process of its own, without waiting for signs of life."""
+    prune(RunHome(Store(uri)), Keep(last=1, best=0), patience=0.1, on_wait=lambda text: None)
 
 
 def read_beside(home: RunHome, times: int) -> list[str]:

@@ -21,11 +21,11 @@ from carryover.checkpoint.layout import record_name
 from carryover.checkpoint.log import Head, Log
 from carryover.checkpoint.retention import Keep
 from carryover.ground.storage import open_store
-from tests.checkpoint.support import save
+from tests.checkpoint.support import content, plain, save, tensors_of
 from tests.checkpoint.support import start as begin
 from tests.torture.conftest import Place
 from tests.torture.harness import DEADLINE, new_run, note, processes
-from tests.torture.living import ORDERS, Pace, copy, judge_copy, read_beside, write
+from tests.torture.living import ORDERS, Pace, copy, judge_copy, prune_at_once, read_beside, write
 
 READS = int(os.environ.get("CARRYOVER_TORTURE_READS", "20"))
 COPIES = int(os.environ.get("CARRYOVER_TORTURE_COPIES", "20"))
@@ -73,6 +73,23 @@ def test_readers_of_a_living_run(place: Place) -> None:
     found = _read(place, READS)
     note("load and verify beside a writer that prunes", store=place.kind, count=READS, violations=len(found))
     assert found == []
+
+
+@pytest.mark.slow
+def test_restore_while_a_command_prunes(tmp_path: Path) -> None:
+    """What a starting attempt reads is what is newest, whether it looks before, while or after the rest is removed."""
+    for _ in range(FEW):
+        home = RunHome(open_store(new_run(str(tmp_path / "store"))))
+        writer = begin(home, "job")
+        for step in range(1, 7):
+            save(writer, step, keep=Keep(last=9, best=0))
+        pruner = processes.Process(target=prune_at_once, args=(home.store.uri,), daemon=True)
+        pruner.start()
+        while pruner.is_alive():
+            assert content(home.load_newest(pytest.fail)) == plain(tensors_of(6))
+        assert pruner.exitcode == 0 and len(home.commits()) == 1
+        save(begin(home, "job"), 7)
+        assert inspection.verify(home).problems == ()
 
 
 @pytest.mark.slow

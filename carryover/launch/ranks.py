@@ -95,13 +95,13 @@ def run_ranks(module: str, spec: Mapping[str, Any], *, ranks: int, scratch: Path
     asked: list[float] = []
     with on_stop_signal(lambda: asked.append(time.monotonic())):
         try:
-            _watch(agent, scratch, asked, grace_seconds)
+            _watch(agent, scratch, asked, grace_seconds, ranks)
         finally:
             _end(agent, scratch)
     return _ending(agent.returncode, scratch, ranks, stopped=bool(asked))
 
 
-def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], grace_seconds: float) -> None:
+def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], grace_seconds: float, ranks: int) -> None:
     """Wait until torchrun ends, or until what is left of it has had its time."""
     passed_on: set[int] = set()
     failed_at = 0.0
@@ -111,6 +111,9 @@ def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], gr
         if asked:
             # One rank may be done long before the one that saves: only the grace counts.
             _pass_on(agent, scratch, passed_on)
+            if _all_said(scratch, ranks):
+                # All is saved, and torchrun would take a second for its own end: a short grace has none to spare.
+                return
             if len(asked) > 1:
                 say("asked to stop again: ending at once; the newest commit stands")
                 return
@@ -139,6 +142,11 @@ def report_lost(scratch: Path, codes: Mapping[int, int]) -> None:
 
 def _has_failed(scratch: Path) -> bool:
     return any(words.get("exit_code") for words in _rank_words(scratch).values())
+
+
+def _all_said(scratch: Path, ranks: int) -> bool:
+    words = _rank_words(scratch)
+    return len(words) == ranks and all("exit_code" in word for word in words.values())
 
 
 def _write(scratch: Path, rank: int, values: Mapping[str, Any]) -> None:

@@ -72,6 +72,15 @@ def from_first(values: Tensor) -> Tensor:
     return values
 
 
+def share_buffers(network: nn.Module) -> None:
+    """Give every rank rank 0's buffers, such as a BatchNorm's running statistics, in place. Collective.
+
+    DistributedDataParallel does so before a forward pass only: after the last one each rank has its own.
+    """
+    for buffer in network.buffers() if world() > 1 else ():
+        distributed.broadcast(buffer, src=0)
+
+
 def gather_rows(rows: Tensor) -> list[Tensor]:
     """Return every rank's [n_r, ...] tensor (n_r may differ), in rank order, on each rank. Collective.
 

@@ -266,6 +266,7 @@ class SplitValidator:
 
     def score(self) -> float:
         """Return the metric on the whole split, the same on every rank. Collective."""
+        dist.share_buffers(self._engine.network)
         micros = loader.evaluation_micros(
             rows=self._rows, micro_size=self._micro_size, rank=dist.rank(), world=dist.world()
         )

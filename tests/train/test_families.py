@@ -128,6 +128,8 @@ CASES: dict[str, Case] = {
 SMALL: dict[str, Any] = {
     "optimization.max_epochs": 2,
     "optimization.log_every_n_steps": 1,
+    # A soup's weights are in no commit, and those of a commit are what a Model is compared with.
+    "optimization.top_k_average_method": "best",
     "optimization.val_check_interval": 1.0,
     "checkpoint.every_steps": 2,
     "checkpoint.keep_last": 100,

@@ -39,7 +39,9 @@ class FTTransformerConfig:
     requires_all_dtypes: bool = key(False, help="read nothing unless there are columns of each of data_types")
     embedding_arch: tuple[str, ...] = key(("linear",), help="how a number becomes a token", allowed=ARCHITECTURE)
     token_dim: int = key(192, help="width of the tokens", allowed="x >= 1, even with positional")
-    hidden_size: int = key(192, help="width of the blocks and of the features; a multiple of attention_num_heads")
+    hidden_size: int = key(
+        192, help="width of the blocks and of the features", allowed="a multiple of attention_num_heads"
+    )
     num_blocks: int = key(3, help="number of blocks", allowed="x >= 1")
     attention_num_heads: int = key(8, help="heads of each attention", allowed="x >= 1")
     attention_dropout: float = key(0.2, help="dropout of attention's weights", allowed="0 <= x < 1")

@@ -6,6 +6,7 @@ A key or a value that stands here is an error; nothing is accepted and ignored.
 from collections.abc import Mapping
 
 from carryover.ground.errors import WrongInput
+from carryover.models.registry import REFUSED
 
 _SEGMENTATION = "a loss of semantic segmentation, which is not there; use auto or focal_loss"
 _LEMDA = "augmentation by a second, adversarial network (LeMDA) is not there; model.* has augmentations of its own"
@@ -32,6 +33,19 @@ _HF_TEXT = {
     "use_fast": "always so: transformers 5 has fast tokenizers only",
 }
 KEYS |= {f"model.hf_text.{name}": f"is {why}; leave it out" for name, why in _HF_TEXT.items()}
+_TABLE = "what it reads is fixed; --column-type of prepare-data says what a column is"
+_MERGE = "columns are always concatenated; leave it out"
+KEYS |= {f"model.{family}": why for family, why in REFUSED.items()}
+KEYS |= {
+    "data.column_features_pooling_mode": "is of few-shot learning, which is out of scope; leave it out",
+    "data.document": REFUSED["document_transformer"],
+    "data.templates": REFUSED["t_few"],
+    "model.categorical_mlp.data_types": _TABLE,
+    "model.ft_transformer.merge": _MERGE,
+    "model.fusion_mlp.data_types": "it joins what model.names has; leave it out",
+    "model.numerical_mlp.data_types": _TABLE,
+    "model.numerical_mlp.merge": _MERGE,
+}
 _SHARDED = ("deepspeed", "deepspeed_stage_2", "deepspeed_stage_2_offload", "deepspeed_stage_3", "fsdp")
 # Key -> value -> why.
 VALUES: dict[str, dict[str, str]] = {

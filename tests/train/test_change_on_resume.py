@@ -56,7 +56,7 @@ def _candidates(name: str, now: Any) -> Iterator[Any]:
     if isinstance(now, bool):
         yield not now
     elif isinstance(now, (int, float)):
-        yield from (now + 1, 1) if isinstance(now, int) else (now / 2, 0.001, 0.5, now * 2)
+        yield from (now + 1, 1, now * 2) if isinstance(now, int) else (now / 2, 0.001, 0.5, now * 2)
     elif isinstance(now, (list, tuple)):
         yield from ([1], *([family] for family in sorted(families)), ["x"], [])
     # The last word is the farthest from what a machine would choose by itself.

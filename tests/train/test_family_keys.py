@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from carryover.ground.errors import WrongInput
 from carryover.train import recipe as recipes
 
 
@@ -36,3 +37,21 @@ def test_weights_in_a_file_count_by_its_bytes(tmp_path: Path) -> None:
     assert identity("a") == identity("b")
     assert identity("a") != identity("c")
     assert str(tmp_path) not in str(identity("a"))
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("model.document_transformer.checkpoint_name=x", "images of documents are out of scope; 'timm_image' reads"),
+        ("model.ner_text.max_text_len=9", "marking names in a text is out of scope"),
+        ("model.t_few.length_norm=1", "few-shot T-Few is out of scope; 'hf_text' with"),
+        ("data.column_features_pooling_mode=mean", "is of few-shot learning, which is out of scope"),
+        ("data.templates.turn_on=true", "few-shot T-Few is out of scope"),
+        ("data.document.missing_value_strategy=skip", "images of documents are out of scope"),
+        ("model.ft_transformer.merge=concat", "columns are always concatenated; leave it out"),
+        ("model.numerical_mlp.data_types=[categorical]", "what it reads is fixed; --column-type"),
+    ],
+)
+def test_what_is_not_here_says_why(key: str, words: str) -> None:
+    with pytest.raises(WrongInput, match=f"^{key.partition('=')[0]}: {words}"):
+        recipes.make(recipes.given("", [key]))

@@ -29,6 +29,7 @@ KEYS |= {
     "env.per_gpu_batch_size_evaluation": "give env.eval_batch_size_ratio, a multiple of env.per_gpu_batch_size",
 }
 _HF_TEXT = {
+    "data_types": "always so: hf_text reads the text columns",
     "low_cpu_mem_usage": "always so: transformers 5 opens weights without a second copy and has no other way",
     "use_fast": "always so: transformers 5 has fast tokenizers only",
 }

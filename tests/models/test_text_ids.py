@@ -12,6 +12,7 @@ from carryover.data.schema import Column, Schema
 from carryover.ground.errors import WrongInput
 from carryover.models.hf_text import FAMILY, HFTextConfig
 from carryover.models.text_ids import TextPreprocessor, trim
+from carryover.train import recipe as recipes
 from tests.models.encoders import SPECIAL, WORDS, save_encoder
 
 PAD, _, CLS, SEP = range(4)
@@ -199,3 +200,11 @@ def test_a_model_from_before_these_keys_still_opens(folder):
     old = {key: value for key, value in json.loads(files["text.json"]).items() if key not in ("treatment", "siamese")}
     again = FAMILY.restore(HFTextConfig(), {**files, "text.json": json.dumps(old).encode()})
     assert again.files() == files
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("use_fast", "fast tokenizers only"), ("low_cpu_mem_usage", "without a second copy")]
+)
+def test_keys_of_automm_without_a_choice_say_so(name, words):
+    with pytest.raises(WrongInput, match=rf"model.hf_text.{name}: is always so: .*{words}.*; leave it out"):
+        recipes.make({f"model.hf_text.{name}": True})

@@ -6,7 +6,7 @@
     numerical      every value says a number (true and false too)
     image_path     of up to 500 sampled values at least a tenth name an image that opens; "a.jpg;b.jpg" names two
     text           of up to 5000 sampled values more than 1 % differ, and they have 3 words or more on average
-    image_bytes    bytes, a tenth of which open as images
+    image_bytes    bytes or lists of bytes, a tenth of which open as images
     categorical    everything else
 
 Not inferred, because no family reads them: bounding boxes, base64 images, PDF documents.
@@ -25,7 +25,8 @@ CATEGORY_RATIO = 0.1
 TEXT_SAMPLE, TEXT_RATIO, TEXT_WORDS = 5000, 0.01, 3
 IMAGE_SAMPLE, IMAGE_RATIO = 500, 0.1
 # An image is stored itself, not its name.
-STORED = {"image_bytes": "binary", "image_path": "list<binary>"}
+STORED = {"image_path": "list<binary>"}
+BYTES = frozenset({"bytes", "images"})
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def infer_type(facts: ColumnFacts, images: Callable[[], float]) -> str:
         )
     if facts.missing == facts.rows or facts.distinct == 1:
         return "null"
-    if "bytes" in facts.kinds:
+    if facts.kinds & BYTES:
         return _bytes_type(facts, images)
     most = min(int(facts.rows * CATEGORY_RATIO), CATEGORIES)
     if facts.distinct is not None and facts.distinct < most and not facts.unseen:
@@ -103,12 +104,12 @@ def plan(facts: ColumnFacts, type: str) -> ColumnPlan:
         return ColumnPlan(facts.name, type, physical, "null")
     if physical == "null":
         raise WrongInput(f"column '{facts.name}' has no values that can be read, so it can't be {type}; it is null")
-    if (type == "image_bytes") != (physical == "binary"):
+    if (type == "image_bytes") != (physical in ("binary", "list<binary>")):
         raise WrongInput(f"--column-type {facts.name}={type}: the column holds {_said(facts)}")
     if type == "numerical":
         require_numbers(facts, f"--column-type {facts.name}=numerical")
         return ColumnPlan(facts.name, type, physical, "int64" if physical in ("bool", "int64") else "double")
-    return ColumnPlan(facts.name, type, physical, STORED.get(type, "string"))
+    return ColumnPlan(facts.name, type, physical, physical if type == "image_bytes" else STORED.get(type, "string"))
 
 
 def require_numbers(facts: ColumnFacts, what: str) -> None:
@@ -131,7 +132,7 @@ def check_given(given: Mapping[str, str], names: list[str], label: str) -> None:
 
 
 def _bytes_type(facts: ColumnFacts, images: Callable[[], float]) -> str:
-    if facts.kinds == {"bytes"} and images() >= IMAGE_RATIO:
+    if len(facts.kinds) == 1 and images() >= IMAGE_RATIO:
         return "image_bytes"
     raise WrongInput(
         f"column '{facts.name}' holds bytes that are no images, which can't be read; "

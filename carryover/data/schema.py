@@ -5,7 +5,7 @@
     categorical  string; the label in its own type missing, counts {text: rows}, most frequent first, distinct, exact
     text         string                            missing, mean_words, max_chars
     image_path   list<binary>, null: not readable  missing, images, unreadable, most (images of a row)
-    image_bytes  binary                            missing
+    image_bytes  binary, or list<binary>           missing
     null         not stored                        none: all values missing, one value only, or not wanted
 
 `counts` holds at most `COUNTS_KEPT` values. `exact` is false where a column had more distinct values than were kept in

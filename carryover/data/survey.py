@@ -225,7 +225,7 @@ class _Reading:
             return ColumnPlan(name, "null", "null", "null")
         tally = self._tallies[name]
         facts = tally.facts()
-        size = BYTES_SAMPLE if "bytes" in facts.kinds else columns.IMAGE_SAMPLE
+        size = BYTES_SAMPLE if facts.kinds & columns.BYTES else columns.IMAGE_SAMPLE
         type = self._request.column_types.get(name) or columns.infer_type(
             facts, lambda: images.share_opened(tally.lowest(size))
         )

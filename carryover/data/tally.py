@@ -110,6 +110,9 @@ class ColumnTally:
     def add_sample(self, batch: Batch, places: np.ndarray, priorities: np.ndarray) -> None:
         """Take in the values of the sampled rows of a batch (text and bytes only; of others nothing is asked)."""
         array = batch.columns[self.name].take(pa.array(places))
+        if pa.types.is_list(array.type):
+            # The first of several images tells as much as all.
+            array = pa.array([value[0] if value else None for value in array.to_pylist()], pa.binary())
         if pa.types.is_string(array.type):
             counted = values.words(array)
         elif pa.types.is_binary(array.type):

@@ -12,8 +12,9 @@ the union over all its values, and decide how it is stored at last, whatever the
     float     1.5  1e-3  +1  inf           floating point, decimal
     digits    007, or 19 digits and more   text that says a number; integers beyond 64 bits
     text      anything else                other text, dates and times
-    bytes     -                            binary
-    nested    -                            lists, structs, maps
+    bytes     -                            binary; structs whose field "bytes" is (images, as `datasets` writes them)
+    images    -                            lists of binary
+    nested    -                            other lists, structs, maps
 """
 
 import numpy as np
@@ -79,6 +80,10 @@ def typed_array(array: pa.Array) -> tuple[pa.Array, frozenset[str]]:
         return typed_array(array.cast(kind.value_type))
     if pa.types.is_null(kind) or array.null_count == len(array):
         return pa.nulls(len(array)), frozenset()
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        return typed_array(pc.struct_field(array, "bytes"))
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_binary(kind.value_type):
+        return pc.cast(array, _ARROW["list<binary>"]), frozenset({"images"})
     if pa.types.is_nested(kind):
         return pa.nulls(len(array)), frozenset({"nested"})
     if pa.types.is_boolean(kind):
@@ -98,12 +103,13 @@ def typed_array(array: pa.Array) -> tuple[pa.Array, frozenset[str]]:
 
 
 def physical_type(kinds: frozenset[str]) -> str:
-    """Return how values of these kinds are stored together: "null", "bool", "int64", "double", "string", "binary"."""
+    """Return how values of these kinds are stored together, one of the types that have a name here, or "null"."""
     if not kinds or kinds == {"nested"}:
         return "null"
     if kinds <= {"int", "float"}:
         return "int64" if kinds == {"int"} else "double"
-    return {frozenset({"bool"}): "bool", frozenset({"bytes"}): "binary"}.get(kinds, "string")
+    alone = {"bool": "bool", "bytes": "binary", "images": "list<binary>"}
+    return next((physical for kind, physical in alone.items() if kinds == {kind}), "string")
 
 
 def as_text(array: pa.Array) -> pa.Array:
@@ -118,6 +124,9 @@ def canonical(array: pa.Array) -> pa.Array:
 
     1, 1.0 and "1.00" are equal, true and "True" too. Used to tell values and rows apart, never stored.
     """
+    if pa.types.is_list(array.type):
+        joined = [None if value is None else b"".join(filter(None, value)) for value in array.to_pylist()]
+        return pa.array(joined, pa.binary())
     if not pa.types.is_string(array.type):
         return pc.cast(array if pa.types.is_binary(array.type) else as_text(array), pa.binary())
     number = pc.fill_null(
@@ -178,6 +187,8 @@ _ARROW = {
     "double": pa.float64(),
     "string": pa.string(),
     "binary": pa.binary(),
+    # Named as Parquet names it, so that what is read back has the same type.
+    "list<binary>": pa.list_(pa.field("element", pa.binary())),
 }
 
 

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -141,3 +143,18 @@ def test_a_folder_without_anything_to_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     with pytest.raises(WrongInput, match="no file found there"):
         prepared(tmp_path, tmp_path / "in")
+
+
+def test_images_as_other_libraries_keep_them(tmp_path: Path) -> None:
+    one = [{"bytes": picture(row["id"]), "path": None} for row in ROWS]
+    several = [[picture(row["id"] + more) for more in range(row["id"] % 3)] or None for row in ROWS]
+    columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    source = pa.table({**columns, "photo": pa.array(one, struct), "photos": pa.array(several, pa.list_(pa.binary()))})
+    pq.write_table(source, tmp_path / "a.parquet")
+    card = prepared(tmp_path, tmp_path / "a.parquet")
+    kinds = {name: (card.schema.column(name).type, card.schema.column(name).arrow) for name in ("photo", "photos")}
+    assert kinds == {"photo": ("image_bytes", "binary"), "photos": ("image_bytes", "list<binary>")}
+    found = {row["id"]: row for split in SPLITS for row in table(card, split, tmp_path / "s").to_pylist()}
+    assert len(found) == 60
+    assert all(found[row]["photo"] == one[row]["bytes"] and found[row]["photos"] == several[row] for row in range(60))

@@ -1,5 +1,7 @@
 """A time limit over several real attempts: recorded, said, and never spent in silence."""
 
+import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,20 @@ def test_each_attempt_has_its_own(run: Run, capfd: pytest.CaptureFixture[str]) -
 def test_without_one_nothing_is_said(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     run.go(optimization__max_epochs=1)
     assert "time limit" not in capfd.readouterr().err
+
+
+def test_a_clock_that_jumps_changes_nothing(card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day goes days forth and back at every look; limits, intervals and the time used do not follow it."""
+    settings = {"checkpoint.every_steps": None, "checkpoint.every_seconds": 3600.0}
+    straight, jumping = (
+        Run(card, str(tmp_path / name / "store"), settings, tmp_path / name) for name in ("straight", "jumping")
+    )
+    straight.go(time_limit=3600)
+    real, days = time.time, itertools.cycle((-3, 9, -40))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + 86_400 * next(days))
+        with pytest.raises(RunAgain):
+            jumping.go(stop_after=7, time_limit=3600)
+        jumping.go(time_limit=3600)
+    assert (jumping.finish().body["reason"], jumping.tensors()) == ("max_epochs", straight.tensors())
+    assert 0 < jumping.state()["seconds"] < 3600

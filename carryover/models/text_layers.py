@@ -97,8 +97,7 @@ def compare(one: Tensor, other: Tensor) -> Tensor:
 class CosineHead(nn.Module):
     """A number [B, 1] from the features of `compare`: slope * cosine + offset, both learned.
 
-    It has no other weights: over 4F features, a thousand rows teach it the rows by heart (stsb, 1,000 rows, MiniLM:
-    Pearson 0.84 on new pairs, below the 0.87 of the untrained cosine).
+    It has no other weights: over all 4F features a thousand rows are soon known by heart (docs/decisions.md).
     """
 
     def __init__(self, width: int, *, slope: float, offset: float) -> None:

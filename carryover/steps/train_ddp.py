@@ -202,7 +202,7 @@ def _this_run(home: RunHome, run_key: str, given: Mapping[str, Any], made: Recip
 def _settings(home: RunHome) -> dict[str, Any]:
     """Return every key as the run last had it: run.json, and what later attempts changed."""
     last = home.latest_claim()
-    return {**home.run()["recipe"], **(last.body["changes"] if last else {})}
+    return recipes.settings_of(home.run()["recipe"], last.body["changes"] if last else {})
 
 
 def _finished(plan: Plan) -> Record | None:

@@ -30,6 +30,11 @@ ALIASES = {
     "env.num_workers_inference": "env.num_workers_evaluation",
     "data.label.numerical_label_preprocessing": "data.label.numerical_preprocessing",
 }
+# What a run had of keys that its version did not know yet, where that is not today's default.
+FORMER = {
+    "optimization.lr_choice": "",
+    "optimization.top_k_average_method": "best",
+}
 RUN_KEY_LENGTH = 24
 
 Flat = dict[str, Any]
@@ -143,6 +148,14 @@ def is_place(name: str) -> bool:
 def run_key(dataset: str, parent: str, identity: Mapping[str, Any]) -> str:
     """Return the name of "the same run": digest of dataset content, parent content and the identity of the recipe."""
     return digest(canonical({"dataset": dataset, "parent": parent, "recipe": dict(identity)}))[:RUN_KEY_LENGTH]
+
+
+def settings_of(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> Flat:
+    """Return every key as a run last had it, by run.json and what later attempts changed.
+
+    Keys that it does not say had another default when it began: today's would alter it.
+    """
+    return {**FORMER, **recipe, **changes}
 
 
 def check_changes(

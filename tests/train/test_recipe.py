@@ -181,7 +181,9 @@ def test_identity_is_what_can_change_the_result() -> None:
     }
     known = recipes.keys()
     plain = {name for name, info in known.items() if not info.identity}
-    assert {name.partition(".")[0] for name in plain} == {"env", "checkpoint", "optimization", "resume", "data"}
+    assert {name.partition(".")[0] for name in plain} == {
+        "env", "checkpoint", "optimization", "resume", "data", "model",
+    }  # fmt: skip
     assert {name for name in known if name.startswith("checkpoint.")} <= plain
     # What may change on a run that exists, by the declared policy.
     assert {name for name, info in known.items() if info.identity and info.mutable} == {
@@ -270,3 +272,15 @@ def test_a_run_of_an_older_version_lacks_a_key() -> None:
     old = flat("", "seed=1")
     del old["model.names"], old["env.deterministic"]
     assert recipes.check_changes(old, recipes.make(recipes.given("", ["seed=1"])), run="k") == {}
+
+
+def test_keys_that_came_later_do_not_alter_a_run() -> None:
+    """A run of before had one learning rate and its best weights; by its key it goes on with these."""
+    old = {name: value for name, value in flat("", "seed=1").items() if name not in recipes.FORMER}
+    settings = recipes.settings_of(old, {"optimization.max_epochs": 30})
+    made = recipes.make(settings).flat()
+    assert {name: made[name] for name in recipes.FORMER} == recipes.FORMER
+    assert recipes.check_changes(settings, recipes.make(settings), run="k") == {}
+    new = flat("", "seed=1")
+    assert recipes.settings_of(new, {}) == new
+    assert all(recipes.keys()[name].default != value for name, value in recipes.FORMER.items())

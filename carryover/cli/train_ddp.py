@@ -21,7 +21,11 @@ from carryover.cli.options import ManyValues, output_options, recipe_options, st
     help="never: refuse a run that has commits. must: refuse to start from zero.",
 )
 @click.option(
-    "--nproc-per-node", type=int, default=1, show_default=True, metavar="N", help="Ranks: processes to start."
+    "--nproc-per-node",
+    type=int,
+    default=None,
+    metavar="N",
+    help="Ranks: processes to start. Left out: one for each GPU that env.num_gpus allows, one without any.",
 )
 @click.option("--time-limit", type=float, default=None, metavar="SECONDS", help="Training time; see resume.time_limit.")
 @click.option(

@@ -21,7 +21,7 @@ def cores(cgroups: Path = _CGROUPS) -> int:
     A pod that is limited to 2 cores of a node of 64 sees all 64; as many threads would be stopped most of the time.
     """
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(seen, math.ceil(_quota(cgroups))))
+    return max(1, math.ceil(min(seen, _quota(cgroups))))
 
 
 def gpus(devices: Path = _DEVICES) -> int:

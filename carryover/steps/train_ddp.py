@@ -32,7 +32,7 @@ from carryover.ground.console import say, warn
 from carryover.ground.digests import same
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
 from carryover.ground.storage import Store
-from carryover.launch import ranks
+from carryover.launch import hardware, ranks
 from carryover.models.assembly import choose
 from carryover.models.card import MODELS, ModelCard
 from carryover.models.export import write_model
@@ -40,6 +40,7 @@ from carryover.steps.results import probe, resolve_store, write_result
 from carryover.tasks.metrics import find_metric
 from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
+from carryover.train.environment import ranks_of
 from carryover.train.limits import TIME_UP, Limits, is_finished, limits_of
 from carryover.train.outcome import model_of, versions
 from carryover.train.recipe import Recipe
@@ -71,9 +72,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Launch:
-    """How ranks are started; nothing of it is kept."""
+    """How ranks are started; nothing of it is kept. `asked` is None where env.num_gpus decides how many."""
 
-    ranks: int
+    asked: int | None
     grace_seconds: float
     trust_pickle: bool
 
@@ -90,7 +91,7 @@ def train_ddp(
     owner: str = "",
     takeover: bool = False,
     resume: str = "auto",
-    nproc_per_node: int = 1,
+    nproc_per_node: int | None = None,
     time_limit: float | None = None,
     grace_seconds: float = 25.0,
     trust_pickle: bool = False,
@@ -104,6 +105,7 @@ def train_ddp(
         run_key: go on with this run; keys not given come from it. "": the run that dataset and recipe name.
         owner: who we are (a workflow's id), so that a retry supersedes its older attempt at once. "": this process.
         resume: "auto", "never" (refuse to go on with a run that has commits) or "must" (refuse to start from zero).
+        nproc_per_node: ranks. None: one for each GPU that env.num_gpus allows, one without any.
         time_limit: seconds of training, over all attempts of the run or of each (resume.time_limit).
         grace_seconds: how long ranks may take to save after SIGTERM.
         trust_pickle: let pickled weights of others hold more than tensors, which is to run code in them.
@@ -113,7 +115,7 @@ def train_ddp(
     """
     started = time.monotonic()
     ranks.check_torchrun()
-    check(nproc_per_node >= 1, "--nproc-per-node", nproc_per_node, "1 or more")
+    check(nproc_per_node is None or nproc_per_node >= 1, "--nproc-per-node", nproc_per_node, "1 or more")
     check(time_limit is None or time_limit > 0, "--time-limit", time_limit, "above 0 seconds")
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
     check(resume in RESUME, "--resume", resume, f"one of {', '.join(RESUME)}")
@@ -226,7 +228,8 @@ def _finished(plan: Plan) -> Record | None:
 def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) -> Record:
     """Claim the run, run the ranks, and return the finish record."""
     home, run_key = plan.home, plan.run_key
-    _announce(plan, launch.ranks)
+    count = ranks_of(plan.recipe.env, launch.asked, gpus=hardware.gpus)
+    _announce(plan, count)
     _obey(home, resume, owner)
     fruitless = home.fruitless_attempts(owner) if owner else 0
     if fruitless >= MOST_FRUITLESS:
@@ -242,14 +245,14 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
         if writer is None:
             say("another owner finished this run meanwhile")
         else:
-            _attempt(plan, writer, rows, scratch, launch)
+            _attempt(plan, writer, rows, scratch, launch, count)
     finish = home.finish_record()
     if finish is None:
         raise CarryoverError(f"run {run_key}: the ranks ended without a finish record")
     return finish
 
 
-def _attempt(plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path, launch: Launch) -> None:
+def _attempt(plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path, launch: Launch, count: int) -> None:
     """Run the ranks of one attempt; returns when they finished the run, raises what ended them otherwise."""
     last = plan.home.latest_claim()
     assert last is not None
@@ -269,7 +272,7 @@ def _attempt(plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path,
     )
     with Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(scratch)):
         ending = ranks.run_ranks(
-            RANK_MODULE, spec.as_json(), ranks=launch.ranks, scratch=scratch, grace_seconds=launch.grace_seconds
+            RANK_MODULE, spec.as_json(), ranks=count, scratch=scratch, grace_seconds=launch.grace_seconds
         )
     if ending.exit_code:
         raise _ERRORS.get(ending.exit_code, CarryoverError)(f"run {plan.run_key}: {ending.message}")
@@ -280,7 +283,7 @@ def _step(scratch: Path) -> int | None:
     return None if step < 0 else step
 
 
-def _announce(plan: Plan, nproc_per_node: int) -> None:
+def _announce(plan: Plan, count: int) -> None:
     """Say what is about to happen, and what a person may have meant instead."""
     if plan.home.exists():
         say(f"run {plan.run_key} exists: going on with it")
@@ -299,7 +302,9 @@ def _announce(plan: Plan, nproc_per_node: int) -> None:
             say(f"near twin: run {key} differs only in {twin.words}; to go on with it: --run-key {key}")
     if not plan.card.splits["validation"].rows:
         warn("the validation split is empty: no checks, no early stopping, and the last weights are the final ones")
-    say(f"home: {plan.home.store.uri}   ranks: {nproc_per_node}")
+    if words := plan.recipe.env.strategy_words():
+        say(words)
+    say(f"home: {plan.home.store.uri}   ranks: {count}, {hardware.thread_words(count)}")
 
 
 def _obey(home: RunHome, resume: str, owner: str) -> None:

@@ -71,13 +71,6 @@ class CompileConfig:
 class Env:
     """`env.*`: how the work is laid out over the hardware."""
 
-    num_gpus: int = key(
-        -1,
-        help="GPUs to use on this machine, one rank each: -1 takes all, 0 none. --nproc-per-node wins over it.",
-        allowed=">= -1",
-        identity=False,
-        mutable=True,
-    )
     batch_size: int = key(
         128,
         help="Samples an optimizer step, over all ranks and accumulated micro-batches.",
@@ -110,6 +103,13 @@ class Env:
     )
     num_workers_evaluation: int = key(2, help="The same for validation.", allowed=">= 0", identity=False, mutable=True)
     accelerator: str = key("auto", help="Where to train.", allowed=words(Accelerator), identity=False, mutable=True)
+    num_gpus: int = key(
+        -1,
+        help="GPUs to use on this machine, one rank each: -1 takes all, 0 none. --nproc-per-node wins over it.",
+        allowed=">= -1",
+        identity=False,
+        mutable=True,
+    )
     strategy: str = key(
         DDP,
         help="ddp: one process a rank, gradients summed over all. The others of AutoMM's that come to the same are "

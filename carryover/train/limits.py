@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from carryover.train.sections import Env, Optimization, Resume
+from carryover.train.environment import Env
+from carryover.train.sections import Optimization, Resume
 from carryover.train.state import RunState
 
 TIME_UP = "time_limit"
@@ -131,11 +132,12 @@ def limits_of(
     Args:
         spent: training time of the attempts before this one, in seconds.
     """
+    bounds = [steps for steps in (optimization.max_steps, env.dev_steps or -1) if steps >= 0]
     return Limits(
         rows=rows,
         batch_size=env.batch_size,
         max_epochs=optimization.max_epochs,
-        max_steps=optimization.max_steps,
+        max_steps=min(bounds, default=-1),
         patience=optimization.patience,
         check_every=optimization.val_check_interval if validates else 0,
         seconds=math.inf if time_limit is None else time_limit,

@@ -20,8 +20,9 @@ from carryover.ground.config import KeyInfo, check, key
 from carryover.ground.digests import Hasher, canonical, digest, same
 from carryover.ground.errors import WrongInput
 from carryover.models import assembly
+from carryover.train.environment import PRECISIONS, Env
 from carryover.train.refused import check_known
-from carryover.train.sections import Env, Optimization, Resume
+from carryover.train.sections import Optimization, Resume
 
 ALIASES = {
     "optimization.lr": "optimization.learning_rate",
@@ -30,6 +31,8 @@ ALIASES = {
     "env.num_workers_inference": "env.num_workers_evaluation",
     "data.label.numerical_label_preprocessing": "data.label.numerical_preprocessing",
 }
+# Key -> another spelling of a value -> ours.
+VALUE_ALIASES = {"env.precision": PRECISIONS}
 # What a run had of keys that its version did not know yet, where that is not today's default.
 FORMER = {
     "optimization.lr_choice": "",
@@ -96,7 +99,7 @@ def make(flat: Mapping[str, Any]) -> Recipe:
     Raises:
         WrongInput: for an unknown key (with the nearest known one) or a value that is not possible.
     """
-    flat = {name: value for name, value in flat.items() if not _is_empty_section(name, value)}
+    flat = {name: _canonical_value(name, v) for name, v in flat.items() if not _is_empty_section(name, v)}
     check_known(flat)
     values = config.nest(flat)
     model = values.get("model") or {}
@@ -241,6 +244,10 @@ def _canonical_name(name: str) -> str:
     if name.startswith("optim."):
         name = "optimization." + name.removeprefix("optim.")
     return ALIASES.get(name) or assembly.canonical_key(name)
+
+
+def _canonical_value(name: str, value: Any) -> Any:
+    return VALUE_ALIASES.get(name, {}).get(str(value), value)
 
 
 def _is_empty_section(name: str, value: Any) -> bool:

@@ -30,6 +30,7 @@ from carryover.models import trust
 from carryover.tasks.metrics import Metric, find_metric
 from carryover.train import recipe as recipes
 from carryover.train.engine import Engine
+from carryover.train.environment import Env
 from carryover.train.finish import finish
 from carryover.train.limits import Limits, limits_of
 from carryover.train.loop import PREEMPTED, Training, train
@@ -39,8 +40,15 @@ from carryover.train.recipe import Recipe
 from carryover.train.samples import SampleRecord
 from carryover.train.saver import CommitSaver
 from carryover.train.schedule import Curve, first_curve, next_curve
-from carryover.train.sections import Env
-from carryover.train.setup import Parts, build_parts, choose_device, choose_precision, load_agreed, make_deterministic
+from carryover.train.setup import (
+    Parts,
+    build_parts,
+    choose_device,
+    choose_precision,
+    compiled,
+    load_agreed,
+    make_deterministic,
+)
 from carryover.train.soup import choose_weights
 from carryover.train.spec import Spec
 from carryover.train.state import RunState
@@ -80,7 +88,7 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     state = _state(spec, loaded)
     state.precision = choose_precision(recipe.env, device, state.precision)
     engine = Engine(
-        parts.network.to(device),
+        compiled(parts.network.to(device), recipe.env.compile),
         asked.loss(parts.task),
         asked,
         precision=state.precision,
@@ -256,7 +264,8 @@ class SplitValidator:
 
     def __init__(self, split: Rows, parts: Parts, engine: Engine, env: Env, metric: Metric) -> None:
         self.greater_is_better = metric.greater_is_better
-        self._rows = len(split)
+        # A run that only tries all out looks at as many batches as it takes steps.
+        self._rows = min(len(split), env.dev_steps * env.batch_size or len(split))
         self._parts = parts
         self._engine = engine
         self._metric = metric

@@ -1,4 +1,4 @@
-"""Owns the sections of a recipe that the training floor itself reads: optimization, env and resume."""
+"""Owns the sections of a recipe that the training floor itself reads: optimization and resume."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -11,11 +11,9 @@ from carryover.tasks.task import Task
 Optimizer = Literal["adamw", "adam", "sgd", "adafactor"]
 Choice = Literal["layerwise_decay", "two_stages", ""]
 Schedule = Literal["cosine_decay", "linear_decay", "polynomial_decay", "multi_step", "constant"]
-Precision = Literal["auto", "32", "bf16-mixed", "16-mixed", "64"]
 OnChange = Literal["auto", "stretch", "constant", "rewarm"]
 TopK = Literal["greedy_soup", "uniform_soup", "best"]
 TimeLimit = Literal["total", "attempt"]
-Accelerator = Literal["auto", "cpu", "gpu"]
 
 
 def words(literal: object) -> str:
@@ -219,58 +217,6 @@ class Optimization:
             "epochs from 1 on, ascending",
         )
         check(0 < self.lr_gamma <= 1, "lr_gamma", self.lr_gamma, "above 0, at most 1")
-
-
-@dataclass(frozen=True)
-class Env:
-    """`env.*`: how the work is laid out over the hardware."""
-
-    batch_size: int = key(
-        128,
-        help="Samples an optimizer step, over all ranks and accumulated micro-batches.",
-        allowed=">= 1",
-        mutable=True,
-    )
-    per_gpu_batch_size: int = key(
-        8, help="Samples a rank computes at once (a micro-batch).", allowed=">= 1", identity=False, mutable=True
-    )
-    eval_batch_size_ratio: float = key(
-        4.0,
-        help="Samples at once in validation, as a multiple of per_gpu_batch_size.",
-        allowed="> 0",
-        identity=False,
-        mutable=True,
-    )
-    precision: str = key(
-        "auto",
-        help="auto: bf16-mixed where the GPU has it, else 16-mixed; 32 on CPUs.",
-        allowed=words(Precision),
-        mutable=True,
-    )
-    num_workers: int = key(
-        2,
-        help="Processes a rank that prepare batches; 0 prepares them in the rank itself.",
-        allowed=">= 0",
-        identity=False,
-        mutable=True,
-    )
-    num_workers_evaluation: int = key(2, help="The same for validation.", allowed=">= 0", identity=False, mutable=True)
-    accelerator: str = key("auto", help="Where to train.", allowed=words(Accelerator), identity=False, mutable=True)
-    deterministic: bool = key(
-        True,
-        help="Ask PyTorch for deterministic operations, so that a resumed run is bit-identical.",
-        allowed="true, false",
-        mutable=False,
-    )
-
-    def __post_init__(self) -> None:
-        check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
-        check(self.per_gpu_batch_size >= 1, "per_gpu_batch_size", self.per_gpu_batch_size, "1 or more")
-        check(self.eval_batch_size_ratio > 0, "eval_batch_size_ratio", self.eval_batch_size_ratio, "above 0")
-        check_word("precision", self.precision, Precision)
-        check(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
-        check(self.num_workers_evaluation >= 0, "num_workers_evaluation", self.num_workers_evaluation, "0 or more")
-        check_word("accelerator", self.accelerator, Accelerator)
 
 
 @dataclass(frozen=True)

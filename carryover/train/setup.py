@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ from carryover.models.export import model_files
 from carryover.tasks.losses import AUTO
 from carryover.tasks.task import Task, make_task, restore_task, task_files
 from carryover.train.engine import MODEL
-from carryover.train.sections import Env
+from carryover.train.environment import CompileConfig, Env
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,18 @@ def choose_device(env: Env) -> torch.device:
     Raises:
         WrongInput: when a GPU is asked for and there are fewer than ranks.
     """
-    count = torch.cuda.device_count() if env.accelerator != "cpu" else 0
-    if env.accelerator == "gpu" and not count:
-        raise WrongInput("env.accelerator: 'gpu' is not possible; this machine has none that PyTorch can use")
+    count = torch.cuda.device_count() if env.allows_gpus else 0
+    wanted = max(env.num_gpus, 1 if env.accelerator == "gpu" else 0)
+    if wanted and not count and env.allows_gpus:
+        name, value = ("accelerator", "gpu") if env.accelerator == "gpu" else ("num_gpus", env.num_gpus)
+        raise WrongInput(f"env.{name}: {value!r} is not possible; this machine has no GPU that PyTorch can use")
     if not count:
         return torch.device("cpu")
     if dist.local_rank() >= count:
-        raise WrongInput(f"--nproc-per-node: more ranks than GPUs ({count}); give at most {count}, or accelerator cpu")
+        raise WrongInput(
+            f"--nproc-per-node, env.num_gpus: more ranks than GPUs ({count}); ask for at most {count}, or for "
+            "accelerator cpu"
+        )
     device = torch.device("cuda", dist.local_rank())
     torch.cuda.set_device(device)
     return device
@@ -74,6 +80,28 @@ def choose_precision(env: Env, device: torch.device, before: str) -> str:
     if device.type != "cuda":
         return "32"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def compiled(network: nn.Module, config: CompileConfig) -> nn.Module:
+    """Return the same network, compiled where that is asked for; its parameters and their names stay as they are.
+
+    Raises:
+        WrongInput: when the backend can't work here.
+    """
+    if not config.turn_on:
+        return network
+    # The compiler takes seconds to import.
+    known = torch.compiler.list_backends(exclude_tags=())
+    if config.backend not in known:
+        raise WrongInput(f"env.compile.backend: {config.backend!r} is not possible; torch knows {', '.join(known)}")
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++")
+    if config.backend == "inductor" and not any(name and shutil.which(name) for name in compilers):
+        raise WrongInput(
+            "env.compile.backend: 'inductor' needs a C++ compiler, and there is none here; install g++ or clang++, "
+            "name one by CXX, or set env.compile.turn_on to false"
+        )
+    network.compile(backend=config.backend, mode=config.mode, dynamic=config.dynamic)
+    return network
 
 
 def make_deterministic() -> None:

@@ -23,7 +23,7 @@ def train_ddp(
     owner: str = "",
     takeover: bool = False,
     resume: str = "auto",
-    nproc_per_node: int = 1,
+    nproc_per_node: int = 0,
     time_limit: float = 0.0,
 ) -> NamedTuple(
     "Outputs",
@@ -43,7 +43,7 @@ def train_ddp(
         owner: Who asks: pass dsl.PIPELINE_JOB_ID_PLACEHOLDER alone. Retries of one owner follow each other at once.
         takeover: Take the run over from an owner that is still alive.
         resume: auto, never (refuse a run of another owner) or must (refuse to start from zero).
-        nproc_per_node: Ranks on this machine.
+        nproc_per_node: Ranks on this machine. 0: one for each GPU that env.num_gpus allows, one without any.
         time_limit: Seconds of training after which it ends with the best so far. 0: no limit.
 
     Returns:
@@ -67,7 +67,7 @@ def train_ddp(
             owner=owner,
             takeover=takeover,
             resume=resume,
-            nproc_per_node=nproc_per_node,
+            nproc_per_node=nproc_per_node or None,
             time_limit=time_limit or None,
         )
         model.metadata.update(metadata(result))

@@ -35,7 +35,7 @@ def train(
     run_key: str = "",
     takeover: bool = False,
     resume: str = "auto",
-    nproc_per_node: int = 1,
+    nproc_per_node: int = 0,
     time_limit: float = 0.0,
     metric: list[str] = [],
 ) -> NamedTuple("Outputs", OUTPUTS):
@@ -54,7 +54,7 @@ def train(
         run_key: Names the run that is to go on with other settings. Empty: by data and recipe.
         takeover: Take the run over from an owner that is still alive.
         resume: auto, never (refuse a run of another owner) or must (refuse to start from zero).
-        nproc_per_node: Ranks on the training machine.
+        nproc_per_node: Ranks on the training machine. 0: one for each GPU that env.num_gpus allows.
         time_limit: Seconds of training after which it ends with the best so far. 0: no limit.
         metric: Names of the scores. Empty: those usual for the problem type.
 

@@ -1,17 +1,14 @@
-"""What the keys of the run itself do: seed, env, checkpoint, resume."""
+"""What the keys of the run itself do: seed, checkpoint, resume."""
 
 import re
 from typing import Any
 
 import pytest
-import torch
 
 from carryover.checkpoint.policy import Due
 from carryover.checkpoint.retention import Keep
-from carryover.data import loader
 from carryover.train import run as runs
 from carryover.train.limits import limits_of
-from carryover.train.setup import choose_device, choose_precision
 from tests.effects.effect import Effect, Flat, recipe, trained, weights
 
 
@@ -30,61 +27,6 @@ def due(settings: Flat) -> list[bool]:
     found = Due(recipe({"checkpoint.every_steps": None, **settings}).checkpoint, step=0, now=0.0)
     found.taken(step=1, now=0.0, blocked=2.0)
     return [found.due(step=2, now=float(now)) for now in range(0, 400, 5)]
-
-
-def micros(settings: Flat) -> list[int]:
-    """Return how many samples each micro-batch of the first optimizer step has."""
-    env = recipe(settings).env
-    cut = loader.micros_of_step(
-        rows=100,
-        epoch=0,
-        position=0,
-        batch_size=env.batch_size,
-        micro_size=runs.micro_size(env),
-        rank=0,
-        world=1,
-    )
-    return [one.last - one.first for one in cut]
-
-
-def loaders(settings: Flat) -> list[Any]:
-    """Return the size of batches and the number of processes that training and validation ask for."""
-    seen: list[Any] = []
-    load = loader.load
-
-    def watched(micros: Any, batches: Any, *, workers: int) -> Any:
-        listed = list(micros) if not batches.training else micros
-        seen.append((batches.training, workers, [one.size for one in listed] if not batches.training else 0))
-        return load(listed, batches, workers=0)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "load", watched)
-        trained(settings)
-    return seen
-
-
-def device(settings: Flat) -> str:
-    """Return where it would train, or why not."""
-    try:
-        return str(choose_device(recipe(settings).env))
-    except Exception as error:
-        return str(error)
-
-
-def precision(settings: Flat) -> str:
-    """Return the precision on a CPU."""
-    return choose_precision(recipe(settings).env, torch.device("cpu"), "")
-
-
-def deterministic(settings: Flat) -> int:
-    """Return whether PyTorch was asked for deterministic operations."""
-    before = torch.get_deterministic_debug_mode()
-    try:
-        torch.set_deterministic_debug_mode("default")
-        trained(settings)
-        return torch.get_deterministic_debug_mode()
-    finally:
-        torch.set_deterministic_debug_mode(before)
 
 
 def gives_up(settings: Flat) -> float:
@@ -129,14 +71,6 @@ def _words(settings: Flat) -> dict[str, Any]:
 _DUE = {"checkpoint.max_lost_seconds": 300.0}
 EFFECTS: dict[str, Effect] = {
     "seed": Effect(1, weights),
-    "env.batch_size": Effect(8, weights),
-    "env.per_gpu_batch_size": Effect(2, micros),
-    "env.eval_batch_size_ratio": Effect(1.0, loaders),
-    "env.precision": Effect("64", precision),
-    "env.num_workers": Effect(3, loaders),
-    "env.num_workers_evaluation": Effect(3, loaders),
-    "env.accelerator": Effect("gpu", device),
-    "env.deterministic": Effect(False, deterministic),
     "data.record_samples": Effect(True, sample_records),
     "checkpoint.every_steps": Effect(1, due),
     "checkpoint.every_seconds": Effect(20.0, due),

@@ -16,7 +16,7 @@ FAMILIES = Registry(
 )
 
 # What is looked for when the recipe names nothing; a family beyond these (or from another package) has to be named.
-DEFAULT_NAMES = ("hf_text", "numerical_mlp", "categorical_mlp", "fusion_mlp")
+DEFAULT_NAMES = ("hf_text", "timm_image", "numerical_mlp", "categorical_mlp", "fusion_mlp")
 
 # Models of AutoMM that are not here: why, and what to use instead.
 _DOCUMENTS = "images of documents are out of scope; 'timm_image' reads pages as images, 'hf_text' reads their text"

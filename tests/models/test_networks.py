@@ -45,7 +45,6 @@ SCHEMA = Schema(
             "stock", "numerical", "int64", {"missing": 0, "count": 4, "mean": 6.5, "std": 1.118, "min": 5, "max": 8}
         ),
         Column("color", "categorical", "string", {"missing": 1, "counts": {"red": 200, "blue": 100, "rare": 3}}),
-        Column("photo", "image_path", "string", {}),
         Column("y", "categorical", "string", {"counts": {"a": 1, "b": 1, "c": 2}}),
     ),
 )
@@ -254,7 +253,7 @@ def test_fusion_of_all_that_the_columns_offer(encoders, keys):
     model = {"hf_text": {"checkpoint_name": str(encoders["bert"])}, "fusion_mlp": {"hidden_sizes": [12, 6], **keys}}
     assembly, preprocessing, network = assemble(model)
     assert [branch.name for branch in assembly.branches] == ["hf_text", "numerical_mlp", "categorical_mlp"]
-    assert assembly.unused == ("photo",)
+    assert assembly.unused == ()
     outputs = network(batch(preprocessing))
     assert outputs.logits.shape == (4, 3)
     assert [weight for weight, _ in outputs.auxiliary] == ([] if keys.get("weight") == 0 else [0.1] * 3)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -63,3 +65,21 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     )
     assert large > 7.5 * small
     assert 0 < grown[1] < 2 * grown[0]
+
+
+def write_images(folder: Path, count: int) -> Path:
+    """Write so many images of a megabyte, and a table that names them."""
+    (folder / "in").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
+    for number in range(count):
+        noise[0, 0] = divmod(number, 256)[0], number % 256, 0
+        Image.fromarray(noise).save(folder / "in" / f"{number}.png", compress_level=0)
+    rows = "".join(f"in/{number}.png,{number},{number % 2}\n" for number in range(count))
+    (folder / "a.csv").write_text(f"photo,x,label\n{rows}")
+    return folder / "a.csv"
+
+
+def test_memory_does_not_grow_with_the_images_that_a_file_names(tmp_path: Path) -> None:
+    sources = {count: write_images(tmp_path / str(count), count) for count in (100, 800)}
+    grown = [growth(source, tmp_path / str(count) / "store", 600 << 20) for count, source in sources.items()]
+    assert grown[1] < 2 * grown[0]

@@ -172,8 +172,8 @@ CASES: tuple[Case, ...] = (
         },
         column_types={"sentence1": "text", "sentence2": "text"},
         goals={"MiniLM, siamese": (0.88, "the untrained embedding's cosine has 0.87; a fine-tuning must not lose it")},
-        note="A random sample of the train rows: the first 1,000 are all of one source. Tested on the 1,500 rows of the "
-        "dev set. AutoMM's fine-tuning reached 0.70.",
+        note="A random sample of the train rows, as the first 1,000 are all of one source. Tested on the 1,500 rows of "
+        "the dev set. AutoMM's fine-tuning reached 0.70.",
     ),
     Case(
         name="images_clothing",

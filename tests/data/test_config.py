@@ -16,6 +16,8 @@ def test_names_and_defaults() -> None:
         "data.categorical.convert_to_text_template": "latex",
         "data.categorical.minimum_cat_count": 100,
         "data.categorical.maximum_num_cat": 20,
+        "data.image.missing_value_strategy": "zero",
+        "data.text.normalize_text": False,
         "data.label.numerical_preprocessing": "standardscaler",
         "data.pos_label": None,
         "data.modality_dropout": 0.0,

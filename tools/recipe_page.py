@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from carryover.ground.config import KeyInfo
+from carryover.train.presets import BACKBONES, LEFT_OUT, PRESETS
 from carryover.train.recipe import ALIASES, keys
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipe.md"
@@ -31,7 +32,19 @@ def page() -> str:
     tables = [_table(f"## {name}" if name else "## The run", infos) for name, infos in sorted(sections.items())]
     aliases = ["## Other spellings", "", "| spelling | key |", "| --- | --- |"]
     aliases += [f"| `{alias}` | `{target}` |" for alias, target in sorted(ALIASES.items())]
-    return "\n".join([HEAD, *tables, *aliases]) + "\n"
+    return "\n".join([HEAD, *tables, *aliases, "", *_presets()]) + "\n"
+
+
+def _presets() -> list[str]:
+    """What each preset sets, why these backbones, and what is other than AutoMM's."""
+    lines = ["## Presets", "", "`presets: NAME` sets these keys; keys that are given win. The run is known by the keys"]
+    lines += ["that come of it. No preset: every key at its default.", "", "| preset | sets |", "| --- | --- |"]
+    for name, settings in PRESETS.items():
+        lines.append(f"| `{name}` | {'; '.join(f'`{key}: {value}`' for key, value in settings.items())} |")
+    lines += ["", "| backbone | why |", "| --- | --- |"]
+    lines += [f"| `{name}` | {why} |" for name, why in BACKBONES.items()]
+    lines += ["", "Other than AutoMM's:", ""]
+    return [*lines, *(f"- {key}: {why}." for key, why in LEFT_OUT.items())]
 
 
 def _table(title: str, infos: Iterable[KeyInfo]) -> str:

@@ -14,6 +14,7 @@ from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.steps.results import probe, resolve_store, write_result
+from carryover.train.presets import words_of
 from carryover.train.recipe import given, make
 
 
@@ -48,6 +49,8 @@ def preflight(
     began = time.monotonic()
     keys = given(recipe, overrides)
     make(keys)
+    for line in words_of(keys):
+        say(line)
     say(f"recipe: {len(keys) or 'no'} key{'' if len(keys) == 1 else 's'} given, all is known")
     where = _check_store(store)
     sources = [*source, *validation_source, *test_source]

@@ -20,6 +20,7 @@ from carryover.ground.config import KeyInfo, check, key
 from carryover.ground.digests import Hasher, canonical, digest, same
 from carryover.ground.errors import WrongInput
 from carryover.models import assembly
+from carryover.train import presets
 from carryover.train.environment import PRECISIONS, Env
 from carryover.train.refused import check_known
 from carryover.train.sections import Optimization, Resume
@@ -51,6 +52,13 @@ class Recipe:
     """
 
     model: Any
+    presets: str = key(
+        "",
+        help="A set of keys by name; keys that are given win over it. See the end of this page.",
+        allowed=", ".join(presets.PRESETS),
+        identity=False,
+        mutable=True,
+    )
     seed: int = key(0, help="Start of every random decision.", allowed=">= 0", mutable=False)
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
     env: Env = dataclasses.field(default_factory=Env)
@@ -71,7 +79,7 @@ def given(recipe: str, overrides: Sequence[str] = ()) -> Flat:
 
     Args:
         recipe: path of a YAML file, YAML text, or "".
-        overrides: "key=value" each; values are read as YAML. They win over the file.
+        overrides: "key=value" each; values are read as YAML. They win over the file, and both over a preset.
 
     Raises:
         WrongInput: for text that is no YAML mapping, or a key given twice with two values.
@@ -90,7 +98,7 @@ def given(recipe: str, overrides: Sequence[str] = ()) -> Flat:
             flat[_canonical_name(name.strip())] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise WrongInput(f"--set {override}: the value is no YAML: {_one_line(error)}") from error
-    return flat
+    return presets.expanded(flat)
 
 
 def make(flat: Mapping[str, Any]) -> Recipe:
@@ -100,6 +108,7 @@ def make(flat: Mapping[str, Any]) -> Recipe:
         WrongInput: for an unknown key (with the nearest known one) or a value that is not possible.
     """
     flat = {name: _canonical_value(name, v) for name, v in flat.items() if not _is_empty_section(name, v)}
+    flat = presets.expanded(flat)
     check_known(flat)
     values = config.nest(flat)
     model = values.get("model") or {}

@@ -100,6 +100,8 @@ def compiled(network: nn.Module, config: CompileConfig) -> nn.Module:
             "env.compile.backend: 'inductor' needs a C++ compiler, and there is none here; install g++ or clang++, "
             "name one by CXX, or set env.compile.turn_on to false"
         )
+    # What another attempt in this process compiled counts towards torch's limit, past which it compiles no more.
+    torch.compiler.reset()
     network.compile(backend=config.backend, mode=config.mode, dynamic=config.dynamic)
     return network
 

@@ -7,6 +7,7 @@ import pytest
 
 from carryover.checkpoint.policy import Due
 from carryover.checkpoint.retention import Keep
+from carryover.train import recipe as recipes
 from carryover.train import run as runs
 from carryover.train.limits import limits_of
 from tests.effects.effect import Effect, Flat, recipe, trained, weights
@@ -64,12 +65,18 @@ def time_left(settings: Flat) -> float:
     return limits.deadline
 
 
+def learning_rate(settings: Flat) -> float:
+    """Return the learning rate that a recipe ends with."""
+    return recipes.make(settings).optimization.learning_rate
+
+
 def _words(settings: Flat) -> dict[str, Any]:
     return {re.sub(r"\.", "__", name): value for name, value in settings.items()}
 
 
 _DUE = {"checkpoint.max_lost_seconds": 300.0}
 EFFECTS: dict[str, Effect] = {
+    "presets": Effect("medium_quality", learning_rate),
     "seed": Effect(1, weights),
     "data.record_samples": Effect(True, sample_records),
     "checkpoint.every_steps": Effect(1, due),

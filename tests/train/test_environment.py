@@ -91,8 +91,10 @@ def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         compiled(nn.Linear(1, 1), CompileConfig(turn_on=True))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param("aot_eager", marks=pytest.mark.slow), pytest.param("inductor", marks=pytest.mark.torture)],
+)
 def test_a_compiled_network_is_killed_and_goes_on(tmp_path: Path, backend: str) -> None:
     if backend == "inductor" and not (shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("no C++ compiler")

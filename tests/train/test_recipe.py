@@ -182,7 +182,7 @@ def test_identity_is_what_can_change_the_result() -> None:
     known = recipes.keys()
     plain = {name for name, info in known.items() if not info.identity}
     assert {name.partition(".")[0] for name in plain} == {
-        "env", "checkpoint", "optimization", "resume", "data", "model",
+        "env", "checkpoint", "optimization", "resume", "data", "model", "presets",
     }  # fmt: skip
     assert {name for name in known if name.startswith("checkpoint.")} <= plain
     # What may change on a run that exists, by the declared policy.
@@ -192,7 +192,8 @@ def test_identity_is_what_can_change_the_result() -> None:
         "optimization.patience", "optimization.val_check_interval", "optimization.lr_choice", "optimization.lr_decay",
         "optimization.check_val_every_n_epoch", "optimization.skip_final_val", "optimization.top_k",
         "optimization.top_k_average_method", "optimization.lr_mult",
-        "optimization.lr_power", "optimization.lr_milestones", "optimization.lr_gamma",
+        "optimization.lr_power", "optimization.lr_milestones", "optimization.lr_gamma", "env.compile.turn_on",
+        "env.compile.mode", "env.compile.dynamic", "env.compile.backend",
     }  # fmt: skip
 
 

@@ -1,0 +1,87 @@
+"""Owns the presets: names under which people ask for a whole set of keys. Needs no torch.
+
+A preset sets keys of the recipe, and a person's keys win over it. The run is known by the keys that come of it, so that
+a run whose preset changes with a release stays what it was.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from carryover.ground.config import check, nearest
+from carryover.ground.errors import WrongInput
+
+KEY = "presets"
+_TEXT, _IMAGE = "model.hf_text.checkpoint_name", "model.timm_image.checkpoint_name"
+# A backbone -> why it and no other; licences let it be used for anything.
+BACKBONES = {
+    "jhu-clsp/ettin-encoder-32m": "32 M parameters made as ModernBERT's, on open data: fast, and trained on far more "
+    "text than older small models; MIT",
+    "jhu-clsp/ettin-encoder-150m": "GLUE 88.9, ModernBERT-base has 88.4, by its authors' measure; long texts at speed; "
+    "MIT",
+    "microsoft/deberta-v3-large": "still what learns most from few rows where encoders are compared on the same data "
+    "(arXiv 2504.08716); slow; MIT",
+    "jhu-clsp/mmBERT-base": "1,800 languages; ahead of XLM-R on classification, and faster, by its "
+    "authors' measure; MIT",
+    "mobilenetv4_conv_medium.e250_r384_in12k_ft_in1k": "10 M parameters that saw ImageNet-12k before ImageNet-1k: "
+    "small and fast; Apache-2.0",
+    "caformer_b36.sail_in22k_ft_in1k": "87.4 % on ImageNet at 224 pixels, without BatchNorm, so that ranks agree; "
+    "Apache-2.0",
+    "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k": "90.1 % on ImageNet, the most that timm lists; 448 pixels; MIT",
+}
+_HIGH = {_TEXT: "jhu-clsp/ettin-encoder-150m", _IMAGE: "caformer_b36.sail_in22k_ft_in1k"}
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "medium_quality": {
+            _TEXT: "jhu-clsp/ettin-encoder-32m",
+            _IMAGE: "mobilenetv4_conv_medium.e250_r384_in12k_ft_in1k",
+            "optimization.learning_rate": 4e-4,
+        },
+        "high_quality": _HIGH,
+        "default": _HIGH,
+        "best_quality": {
+            _TEXT: "microsoft/deberta-v3-large",
+            _IMAGE: "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k",
+            "env.per_gpu_batch_size": 1,
+        },
+        "multilingual": {
+            _TEXT: "jhu-clsp/mmBERT-base",
+            _IMAGE: "caformer_b36.sail_in22k_ft_in1k",
+            "optimization.top_k": 1,
+            "env.per_gpu_batch_size": 4,
+        },
+    }
+)
+# What AutoMM's presets set and ours do not -> why.
+LEFT_OUT = {
+    "model.names": "models are chosen by the columns; 'ft_transformer' for tables is one key away",
+    "env.precision 32 of multilingual": "mDeBERTa overflows in 16 bits; mmBERT is another architecture",
+}
+
+
+def expanded(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys (dotted, canonical) with those that their preset sets put below them.
+
+    Raises:
+        WrongInput: for a preset that there is not.
+    """
+    name = flat.get(KEY) or ""
+    if not name:
+        return dict(flat)
+    if isinstance(name, str) and name.endswith("_hpo"):
+        raise WrongInput(f"{KEY}: '{name}' is not possible: trying out hyperparameters is not there; give the keys")
+    known = name if isinstance(name, str) else ""
+    near = nearest(known, PRESETS)
+    check(known in PRESETS, KEY, name, f"one of {', '.join(PRESETS)}" + (f"; did you mean '{near}'?" if near else ""))
+    return {**PRESETS[known], **flat}
+
+
+def words_of(flat: Mapping[str, Any]) -> list[str]:
+    """Return what the preset of these keys does, one line a key; a key that a person gave is not its doing."""
+    name = flat.get(KEY) or ""
+    lines = []
+    for key, value in PRESETS.get(name, {}).items():
+        if flat.get(key) == value:
+            why = BACKBONES.get(str(value), "")
+            lines.append(f"{KEY} {name}: {key} = {value}" + (f" ({why})" if why else ""))
+    return lines

@@ -53,42 +53,51 @@ def is_folder(name: str) -> bool:
     return os.path.isdir(os.path.expanduser(name)) or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
-def check_source(name: str, *, pretrained: bool) -> None:
+def check_source(name: str, *, pretrained: bool, key: str = KEY, tokenizer: bool = True) -> str:
     """Check without torch that a checkpoint can be opened, as far as a look at the files tells.
+
+    Args:
+        key: of the recipe, which named it; here and below, for messages.
+        tokenizer: whether it must have one.
+
+    Returns:
+        the config's model_type where it lies in a folder, else "".
 
     Raises:
         WrongInput: for a folder that is not there or lacks a file; for a hub name that is not in the cache while
             HF_HUB_OFFLINE forbids to fetch it.
     """
     if not is_folder(name):
-        _check_hub_name(name)
-        return
+        _check_hub_name(name, key)
+        return ""
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise WrongInput(f"{KEY}: there is no folder {name}; give a folder that transformers wrote, or a hub name")
+        raise WrongInput(f"{key}: there is no folder {name}; give a folder that transformers wrote, or a hub name")
     if not (folder / "config.json").is_file():
-        raise WrongInput(f"{KEY}: {name} has no config.json; give a folder that transformers wrote")
+        raise WrongInput(f"{key}: {name} has no config.json; give a folder that transformers wrote")
     try:
         kind = json.loads((folder / "config.json").read_text()).get("model_type")
     except ValueError as error:
-        raise WrongInput(f"{KEY}: {name}/config.json is not JSON: {error}") from error
+        raise WrongInput(f"{key}: {name}/config.json is not JSON: {error}") from error
     if not kind:
-        raise WrongInput(f"{KEY}: {name}/config.json names no model_type, so transformers cannot open it")
-    if not any((folder / file).is_file() for file in TOKENIZERS):
-        raise WrongInput(f"{KEY}: {name} has no tokenizer ({', '.join(TOKENIZERS[:3])}...)")
+        raise WrongInput(f"{key}: {name}/config.json names no model_type, so transformers cannot open it")
+    if tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
+        raise WrongInput(f"{key}: {name} has no tokenizer ({', '.join(TOKENIZERS[:3])}...)")
     if pretrained and not any((folder / file).is_file() for file in WEIGHTS):
+        section = key.rpartition(".")[0]
         raise WrongInput(
-            f"{KEY}: {name} has no weights ({', '.join(WEIGHTS)}); for random ones set model.hf_text.pretrained: false"
+            f"{key}: {name} has no weights ({', '.join(WEIGHTS)}); for random ones set {section}.pretrained: false"
         )
+    return kind
 
 
-def _check_hub_name(name: str) -> None:
+def _check_hub_name(name: str, key: str) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
         return
     from huggingface_hub import try_to_load_from_cache
 
     if not isinstance(try_to_load_from_cache(name, "config.json"), str):
-        raise WrongInput(f"{KEY}: '{name}' is not in the hub's cache and HF_HUB_OFFLINE is set; give a local folder")
+        raise WrongInput(f"{key}: '{name}' is not in the hub's cache and HF_HUB_OFFLINE is set; give a local folder")
 
 
 @contextmanager
@@ -108,7 +117,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _opening(what: str, name: str) -> Iterator[None]:
+def _opening(what: str, name: str, key: str) -> Iterator[None]:
     """Turn what transformers says about a checkpoint it cannot open into one line."""
     try:
         with quiet():
@@ -117,7 +126,7 @@ def _opening(what: str, name: str) -> Iterator[None]:
         why = _why(error)
         if not why:
             raise
-        raise WrongInput(f"{KEY}: the {what} of '{name}' {why}") from error
+        raise WrongInput(f"{key}: the {what} of '{name}' {why}") from error
 
 
 def _why(error: Exception) -> str:
@@ -138,11 +147,11 @@ def _why(error: Exception) -> str:
     return f"cannot be opened: {line[:300]}" if known else ""
 
 
-def open_config(name: str) -> dict[str, Any]:
+def open_config(name: str, *, key: str = KEY) -> dict[str, Any]:
     """Return the encoder's config as a plain mapping that says nothing of where it came from."""
     from transformers import AutoConfig
 
-    with _opening("config", name):
+    with _opening("config", name, key):
         config = AutoConfig.from_pretrained(os.path.expanduser(name), trust_remote_code=False)
     plain = json.loads(config.to_json_string(use_diff=False))
     for place in ("_name_or_path", "transformers_version"):
@@ -152,19 +161,19 @@ def open_config(name: str) -> dict[str, Any]:
     return plain
 
 
-def open_tokenizer(name: str, kind: str = "hf_auto") -> tuple[Any, dict[str, bytes]]:
+def open_tokenizer(name: str, kind: str = "hf_auto", *, key: str = KEY) -> tuple[Any, dict[str, bytes]]:
     """Return the fast tokenizer and its files (below tokenizer/) as transformers writes them.
 
     Args:
-        kind: of `TOKENIZER_KINDS`.
+        kind: of `TOKENIZER_KINDS`, or the name of a class of transformers.
     """
     import transformers
 
-    with _opening("tokenizer", name):
-        made = getattr(transformers, TOKENIZER_KINDS[kind])
+    with _opening("tokenizer", name, key):
+        made = getattr(transformers, TOKENIZER_KINDS.get(kind, kind))
         tokenizer = made.from_pretrained(os.path.expanduser(name), trust_remote_code=False)
     if not tokenizer.is_fast:
-        raise WrongInput(f"{KEY}: '{name}' has no fast tokenizer (tokenizer.json); only those are supported")
+        raise WrongInput(f"{key}: '{name}' has no fast tokenizer (tokenizer.json); only those are supported")
     with tempfile.TemporaryDirectory() as folder, quiet():
         tokenizer.save_pretrained(folder)
         found = sorted(path for path in Path(folder).iterdir() if path.suffix in (".json", ".txt", ".jinja"))
@@ -198,7 +207,7 @@ def check_torch(version: str) -> None:
         )
 
 
-def _open_weights(config: Any, source: str) -> tuple[Any, dict[str, Any]]:
+def _open_weights(config: Any, source: str, key: str) -> tuple[Any, dict[str, Any]]:
     """Return the model and what transformers reports of opening its weights."""
     import torch
     from transformers import AutoModel
@@ -206,7 +215,7 @@ def _open_weights(config: Any, source: str) -> tuple[Any, dict[str, Any]]:
 
     how: dict[str, Any] = {"config": config, "dtype": torch.float32, "output_loading_info": True}
     if trust.pickles_are_trusted():
-        warn(f"{KEY}: where the weights of '{source}' are a pickle, code in it is run ({trust.FLAG})")
+        warn(f"{key}: where the weights of '{source}' are a pickle, code in it is run ({trust.FLAG})")
         if (weights := trust.run_pickles(source)) is not None:
             found = MODEL_MAPPING[type(config)]
             kind: Any = found[0] if isinstance(found, tuple) else found
@@ -214,7 +223,7 @@ def _open_weights(config: Any, source: str) -> tuple[Any, dict[str, Any]]:
     return AutoModel.from_pretrained(source, trust_remote_code=False, weights_only=True, **how)
 
 
-def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
+def build_encoder(config: Mapping[str, Any], source: str | None, *, key: str = KEY) -> "nn.Module":
     """Return the encoder in float32: the encoder half of an encoder-decoder model, without an unused pooler.
 
     Args:
@@ -229,12 +238,12 @@ def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     check_torch(torch.__version__)
-    with _opening("weights" if source else "config", source or str(config.get("model_type"))):
+    with _opening("weights" if source else "config", source or str(config.get("model_type")), key):
         parsed = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
         if source is None:
             model, missing = AutoModel.from_config(parsed, dtype=torch.float32, trust_remote_code=False), []
         else:
-            model, report = _open_weights(parsed, os.path.expanduser(source))
+            model, report = _open_weights(parsed, os.path.expanduser(source), key)
             missing = list(report["missing_keys"])
     names = {id(part): name for name, part in model.named_parameters(remove_duplicate=False)}
     encoder = model.get_encoder() if parsed.is_encoder_decoder or hasattr(model, "decoder") else model
@@ -243,7 +252,7 @@ def build_encoder(config: Mapping[str, Any], source: str | None) -> "nn.Module":
     lacking = sorted(set(missing) & {names[id(part)] for part in encoder.parameters()})
     if lacking:
         raise WrongInput(
-            f"{KEY}: the weights of '{source}' lack {len(lacking)} tensors of the encoder, e.g. {lacking[0]}"
+            f"{key}: the weights of '{source}' lack {len(lacking)} tensors of the encoder, e.g. {lacking[0]}"
         )
     return encoder
 

@@ -6,6 +6,7 @@ FAMILIES = Registry(
     "model family",
     {
         "categorical_mlp": "carryover.models.categorical_mlp:FAMILY",
+        "clip": "carryover.models.clip:FAMILY",
         "ft_transformer": "carryover.models.ft_transformer:FAMILY",
         "fusion_mlp": "carryover.models.fusion_mlp:FAMILY",
         "hf_text": "carryover.models.hf_text:FAMILY",
@@ -47,4 +48,9 @@ KEY_ALIASES: dict[str, dict[str, str]] = {
     },
     "fusion_mlp": {"aux_loss_weight": "weight", "dropout": "drop_rate"},
     "numerical_mlp": {"d_token": "token_dim", "dropout": "drop_rate"},
+    "timm_image": {
+        "max_img_num_per_col": "max_image_num_per_column",
+        "train_transform_types": "train_transforms",
+        "val_transform_types": "val_transforms",
+    },
 }

@@ -34,6 +34,13 @@ _HF_TEXT = {
     "use_fast": "always so: transformers 5 has fast tokenizers only",
 }
 KEYS |= {f"model.hf_text.{name}": f"is {why}; leave it out" for name, why in _HF_TEXT.items()}
+_CLIP = {
+    "data_types": "it reads what image and text columns there are; leave it out",
+    "image_chan_num": "images are read as red, green and blue; leave it out",
+    "insert_sep": "a CLIP encoder reads a text up to its first end, so columns stand without one between; leave it out",
+    "text_segment_num": "encoders of CLIP have no segments; leave it out",
+}
+KEYS |= {f"model.clip.{name}": why for name, why in _CLIP.items()}
 _TABLE = "what it reads is fixed; --column-type of prepare-data says what a column is"
 _MERGE = "columns are always concatenated; leave it out"
 KEYS |= {f"model.{family}": why for family, why in REFUSED.items()}

@@ -31,6 +31,7 @@ from carryover.train.outcome import model_of
 from carryover.train.setup import Parts, build_parts
 from carryover.train.validate import predict
 from tests.support.tiny_bert import save_tiny_bert
+from tests.support.tiny_clip import save_tiny_clip
 from tests.support.tiny_timm import photo, save_tiny_timm
 from tests.train.attempts import Killed, Run
 
@@ -106,11 +107,27 @@ def tiny_image(folder: Path, architecture: str = "vit_tiny_patch16_224") -> dict
     return {"model.names": ["timm_image"], **{f"model.timm_image.{name}": value for name, value in more.items()}}
 
 
+def captioned(folder: Path) -> Path:
+    """Write the rows of `photos` with a text that some of them lack."""
+    chance = random.Random(1)
+    header, *lines = photos(folder).read_text().splitlines()
+    said = [chance.choice(["", review(chance, line.endswith("yes"))]) for line in lines]
+    texts = [f"{text},{line}" for text, line in zip(said, lines, strict=True)]
+    (folder / "photos.csv").write_text("\n".join([f"said,{header}", *texts]) + "\n")
+    return folder / "photos.csv"
+
+
+def tiny_clip(folder: Path) -> dict[str, Any]:
+    more = {"checkpoint_name": str(save_tiny_clip(folder / "clip")), "max_image_num_per_column": 2}
+    return {"model.names": ["clip"], **{f"model.clip.{name}": value for name, value in more.items()}}
+
+
 CASES: dict[str, Case] = {
     "numerical_mlp": Case(NUMBERS, lambda _: {"model.names": ["numerical_mlp"]}),
     "categorical_mlp": Case(
         {"kind": kind, "shape": kind}, lambda _: {"model.names": ["categorical_mlp"]}, types=TABLE_TYPES
     ),
+    "clip": Case({}, tiny_clip, types={"front": "image_path", "back": "image_path", "said": "text"}, source=captioned),
     "ft_transformer": Case(TABLE, lambda _: {"model.names": ["ft_transformer"], **TINY_TOKENS}, types=TABLE_TYPES),
     "fusion_mlp": Case(
         {**TABLE, "review": review},

@@ -18,6 +18,7 @@ from carryover.ground.errors import WrongInput
 from carryover.models.assembly import build_config, build_network, build_preprocessing, choose
 from carryover.models.image_layers import ImageEncoder, Scaling
 from carryover.models.timm_image import FAMILY, TimmImageConfig
+from carryover.train import recipe as recipes
 from tests.models.test_networks import check_gradients
 from tests.support.tiny_timm import ARGUMENTS, photo, save_tiny_timm
 
@@ -157,7 +158,7 @@ def test_weights_are_the_folders(tmp_path: Path, architecture: str, weights: str
 def test_weights_that_lack_a_part_are_not_filled_up_with_random_ones(tmp_path: Path, classes: int) -> None:
     # Those of a model that had a head are read by timm without a complaint about what is not there.
     folder = save_tiny_timm(tmp_path, weights="model.safetensors", num_classes=classes, classifier="head")
-    assert assemble(folder)
+    assemble(folder)
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("blocks.1.attn.qkv.weight")
     save_file(tensors, folder / "model.safetensors")
@@ -251,3 +252,10 @@ def test_a_half_precision_keeps_close_and_a_double_one_is_double(tmp_path: Path)
             assert torch.allclose(network(batch(preprocessing)).logits.float(), exact, atol=0.05)
         assert network.double()(batch(preprocessing)).logits.dtype == torch.float64
     assert isinstance(network.timm_image, ImageEncoder)
+
+
+def test_automms_older_spellings_mean_the_same() -> None:
+    older = ("train_transform_types=[affine]", "val_transform_types=[center_crop]", "max_img_num_per_col=3")
+    found = recipes.make(recipes.given("", [f"model.timm_image.{one}" for one in older])).model.timm_image
+    assert (found.train_transforms, found.val_transforms) == (("affine",), ("center_crop",))
+    assert found.max_image_num_per_column == 3

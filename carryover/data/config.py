@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from carryover.data.mixup import MixupConfig
 from carryover.ground.config import check, key
 
 LABEL_SCALINGS = ("standardscaler", "minmaxscaler")
@@ -104,6 +105,7 @@ class DataConfig:
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
+    mixup: MixupConfig = field(default_factory=MixupConfig)
     pos_label: bool | int | float | str | None = key(
         None, help="the positive class of a binary problem; the second of the sorted classes where not given"
     )

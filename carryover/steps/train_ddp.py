@@ -291,9 +291,12 @@ def _announce(plan: Plan, count: int) -> None:
         for name, value in plan.changes.items():
             say(f"  {name}: {before.get(name, known[name].default)!r} -> {value!r}")
     else:
-        assembly = choose(plan.recipe.model, plan.card.schema, plan.recipe.data)
+        schema, mixup = plan.card.schema, plan.recipe.data.mixup
         asked = plan.recipe.optimization
-        asked.loss(make_task(plan.card.schema, plan.recipe.data, loss_func=asked.loss_func))
+        assembly = choose(plan.recipe.model, schema, plan.recipe.data)
+        asked.loss(make_task(schema, plan.recipe.data, loss_func=asked.loss_func), mixed=mixup.turn_on)
+        read = {name for branch in assembly.branches for name in branch.columns}
+        mixup.check_columns(column for column in schema.features() if column.name in read)
         say(f"run {plan.run_key}: new; {', '.join(branch.name for branch in assembly.branches)}")
         if assembly.unused:
             warn(f"no model reads column {', '.join(assembly.unused)}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 AUTO, FOCAL, BCE = "auto", "focal_loss", "bcewithlogitsloss"
 NAMES = (AUTO, FOCAL, BCE)
 REDUCTIONS = ("mean", "sum")
-# Per-sample losses [B] from a network's outputs and targets [B].
+# Per-sample losses [B] from a network's outputs and targets [B], or targets [B, C] where images are mixed.
 Loss = Callable[[Outputs, "Tensor"], "Tensor"]
 
 
@@ -56,13 +56,20 @@ def loss_name(given: str) -> str:
     return given.lower().removeprefix("torch.").removeprefix("nn.")
 
 
-def make_loss(task: "Task", *, loss_func: str, label_smoothing: float, focal: FocalLossConfig) -> Loss:
+def make_loss(
+    task: "Task", *, loss_func: str, label_smoothing: float, focal: FocalLossConfig, mixed: bool = False
+) -> Loss:
     """Return the loss that a network learns by.
+
+    Args:
+        mixed: whether targets are shares of all classes [B, C], as `data.mixup` makes them.
 
     Raises:
         WrongInput: when the task has no use for what is asked.
     """
     name, kind = loss_name(loss_func), task.problem_type
+    if mixed:
+        return _mixed_loss(task, name, label_smoothing)
     if task.classes is None:
         if name == FOCAL:
             raise WrongInput(f"optimization.loss_func: {loss_func} is for classes; {kind} has auto and {BCE}")
@@ -84,6 +91,19 @@ def make_loss(task: "Task", *, loss_func: str, label_smoothing: float, focal: Fo
     return partial(_summed, partial(_cross_entropy, smoothing=label_smoothing)) if label_smoothing else task.loss
 
 
+def _mixed_loss(task: "Task", name: str, label_smoothing: float) -> Loss:
+    if task.classes is None:
+        raise WrongInput(f"data.mixup.turn_on: labels of {task.problem_type} can't be mixed; set it to false")
+    if name != AUTO:
+        raise WrongInput(f"data.mixup.turn_on: {name} has no place for mixed labels; use optimization.loss_func auto")
+    if label_smoothing:
+        raise WrongInput(
+            f"optimization.label_smoothing: {label_smoothing} is not possible with data.mixup.turn_on; give "
+            "data.mixup.label_smoothing"
+        )
+    return partial(_summed, _soft_cross_entropy)
+
+
 def _summed(loss: Callable[["Tensor", "Tensor"], "Tensor"], outputs: Outputs, targets: "Tensor") -> "Tensor":
     """Return each sample's loss with those of the auxiliary heads."""
     total = loss(_wide(outputs.logits), targets)
@@ -96,6 +116,12 @@ def _cross_entropy(logits: "Tensor", targets: "Tensor", *, smoothing: float) -> 
     from torch.nn.functional import cross_entropy
 
     return cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+
+
+def _soft_cross_entropy(logits: "Tensor", targets: "Tensor") -> "Tensor":
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(logits, targets.to(logits.dtype), reduction="none")
 
 
 def _focal(logits: "Tensor", targets: "Tensor", *, alpha: tuple[float, ...] | None, gamma: float) -> "Tensor":

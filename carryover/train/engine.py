@@ -23,6 +23,21 @@ MODEL = "model"
 _RANKS_THAT_NEED_PRIMING = 3
 
 
+class Given(NamedTuple):
+    """What a micro-batch is to a network in training: the features it reads, and what its loss compares with."""
+
+    features: Mapping[str, Tensor]
+    targets: Any
+
+
+Prepare = Callable[[Batch, int], Given]
+
+
+def as_it_is(batch: Batch, step: int) -> Given:
+    """Return a batch's own features and targets."""
+    return Given(batch.features, batch.targets)
+
+
 class StepResult(NamedTuple):
     """What one step gives: the sum of this rank's sample losses (a scalar), and the gradient's norms.
 
@@ -41,25 +56,28 @@ class Engine:
 
     Args:
         network: bare network, on its device, with the weights to start from.
-        loss: (outputs, targets) -> per-sample losses [b].
+        loss: (outputs, targets) -> per-sample losses [b]; targets are what `prepare` gives.
         precision: "32", "bf16-mixed", "16-mixed" or "64".
+        prepare: (batch on the device, step) -> what the network is given; a pure function of these.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        loss: Callable[[Any, Tensor], Tensor],
+        loss: Callable[[Any, Any], Tensor],
         config: Optimization,
         *,
         precision: str,
         device: torch.device,
         seed: int,
+        prepare: Prepare = as_it_is,
     ) -> None:
         # Weights come in the precision of their checkpoint, which a run may change.
         self.network = network.double() if precision == "64" else network.float()
         self.device = device
         self.dtype = torch.float64 if precision == "64" else None
         self._loss = loss
+        self._prepare = prepare
         self._config = config
         self._seed = seed
         self._mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
@@ -113,13 +131,14 @@ class Engine:
 
     def _backward(self, batch: Batch, step: int) -> Tensor:
         micro = batch.micro
-        batch = batch.to(self.device, self.dtype)
+        with self.autocast():
+            given = self._prepare(batch.to(self.device, self.dtype), step)
         with dist.reduces(self._wrapped, micro.ends_step):
             # Dropout is a function of the micro-batch's place in the global batch, not of the rank or of the past.
             torch.manual_seed(int(mix(self._seed, step, micro.place) >> 1))
             with self.autocast():
-                outputs = self._wrapped(batch.features)
-                losses = self._loss(outputs, batch.targets)
+                outputs = self._wrapped(given.features)
+                losses = self._loss(outputs, given.targets)
             part = 1.0 if self._config.sums_loss else 1.0 / micro.size
             weight = dist.world() * part if micro.counts else 0.0
             self._scaler.scale(losses.sum() * weight).backward()

@@ -32,6 +32,7 @@ from carryover.train import recipe as recipes
 from carryover.train.engine import Engine
 from carryover.train.environment import Env
 from carryover.train.finish import finish
+from carryover.train.lessons import lessons_of
 from carryover.train.limits import Limits, limits_of
 from carryover.train.loop import PREEMPTED, Training, train
 from carryover.train.optim import PREFIX as OPTIMIZER
@@ -87,13 +88,15 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
         )
     state = _state(spec, loaded)
     state.precision = choose_precision(recipe.env, device, state.precision)
+    lessons = lessons_of(parts.task, asked, recipe.data.mixup, seed=recipe.seed)
     engine = Engine(
         compiled(parts.network.to(device), recipe.env.compile),
-        asked.loss(parts.task),
+        lessons.loss,
         asked,
         precision=state.precision,
         device=device,
         seed=recipe.seed,
+        prepare=lessons.prepare,
     )
     if loaded:
         engine.load_optimizer(restore(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)

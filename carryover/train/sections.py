@@ -196,10 +196,14 @@ class Optimization:
         """Tell whether a step's loss is the sum over its samples and not their mean."""
         return losses.loss_name(self.loss_func) == losses.FOCAL and self.focal_loss.reduction == "sum"
 
-    def loss(self, task: Task) -> Loss:
-        """Return the loss that a network of this task learns by; raises WrongInput where the two don't suit."""
+    def loss(self, task: Task, *, mixed: bool = False) -> Loss:
+        """Return the loss that a network of this task learns by; raises WrongInput where the two don't suit.
+
+        Args:
+            mixed: whether `data.mixup` mixes the labels.
+        """
         return losses.make_loss(
-            task, loss_func=self.loss_func, label_smoothing=self.label_smoothing, focal=self.focal_loss
+            task, loss_func=self.loss_func, label_smoothing=self.label_smoothing, focal=self.focal_loss, mixed=mixed
         )
 
     def _check_rates(self) -> None:

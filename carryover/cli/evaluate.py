@@ -11,9 +11,27 @@ from carryover.steps.evaluate import evaluate
 @click.command("evaluate", cls=ManyValues)
 @click.option(
     "--model",
-    required=True,
+    default="",
     metavar="URI",
     help="The Model: its folder or model.json, a folder with its card, or run:KEY.",
+)
+@click.option(
+    "--zero-shot",
+    default="",
+    metavar="CHECKPOINT",
+    help="A CLIP or SigLIP checkpoint (hub name or folder) instead of a Model: tells classes of images by their names.",
+)
+@click.option(
+    "--class-name",
+    multiple=True,
+    metavar="CLASS=WORDS",
+    help="With --zero-shot: what a class is called. Several may be given. Default: the label's value.",
+)
+@click.option(
+    "--prompt",
+    multiple=True,
+    metavar="TEXT",
+    help="With --zero-shot: a text about an image, {} for the class. Several are averaged. Default: a photo of a {}.",
 )
 @click.option(
     "--dataset", required=True, multiple=True, metavar="URI", help="A Dataset to score on. Several may be given."

@@ -27,6 +27,7 @@ from carryover.models.export import Found
 from carryover.report.evaluation import Evaluation, evaluation_page
 from carryover.steps.model_source import open_model
 from carryover.steps.results import plain, resolve_store, write_result
+from carryover.steps.zero_shot import zero_shot_model
 from carryover.tasks.curves import Roc
 from carryover.tasks.metrics import REPORTED, Metric, find_metric
 
@@ -45,8 +46,11 @@ class Result:
 
 def evaluate(
     *,
-    model: str,
+    model: str = "",
     dataset: Sequence[str],
+    zero_shot: str = "",
+    class_name: Sequence[str] = (),
+    prompt: Sequence[str] = (),
     store: str = "",
     output: str = "",
     outputs_dir: str = "",
@@ -58,6 +62,8 @@ def evaluate(
 
     Args:
         model: URI of a Model's folder or model.json, a folder that holds its card, or run:KEY.
+        zero_shot: a CLIP or SigLIP checkpoint instead, which tells the classes of images by their names; `class_name`
+            and `prompt` are its own, see zero_shot.py.
         dataset: URIs of Datasets; the first one's numbers are the result's own, all are in `datasets`.
         split: rows to score on: "train", "validation" or "test".
         metric: names or aliases; the usual ones of the problem type where none is given.
@@ -76,9 +82,19 @@ def evaluate(
     if not dataset:
         raise WrongInput("--dataset: nothing to score on; give what 'carryover prepare-data' printed as uri")
     home = resolve_store(store)
-    found = open_model(model, store=home)
-    metrics = _metrics(metric, found.card.schema.problem_type)
+    if bool(model) == bool(zero_shot):
+        raise WrongInput("--model, --zero-shot: give one of them, a Model or a checkpoint that tells classes by names")
+    if (class_name or prompt) and not zero_shot:
+        raise WrongInput("--class-name, --prompt: belong to --zero-shot; a Model has its classes")
     cards = [load_card(uri) for uri in ([dataset] if isinstance(dataset, str) else dataset)]
+    if zero_shot:
+        metrics = _metrics(metric, cards[0].schema.problem_type)
+        for card in cards:
+            _check_split(card, split)
+        found = zero_shot_model(zero_shot, cards[0], store=home, class_names=class_name, prompts=prompt)
+    else:
+        found = open_model(model, store=home)
+        metrics = _metrics(metric, found.card.schema.problem_type)
     for card in cards:
         check_fit(found.card, card, split)
     results = _score(found, cards, metrics, split=split, batch_size=batch_size)
@@ -100,12 +116,7 @@ def check_fit(model: ModelCard, dataset: DatasetCard, split: str) -> None:
         WrongInput: names every reason why it cannot.
     """
     mine, theirs = model.schema, dataset.schema
-    reasons = []
-    if split not in dataset.splits:
-        reasons.append(f"there is no split '{split}'; there are {', '.join(dataset.splits)}")
-    elif not dataset.splits[split].rows:
-        filled = [name for name, part in dataset.splits.items() if part.rows]
-        reasons.append(f"split '{split}' has no rows; there are rows in {', '.join(filled)}")
+    reasons = [why] if (why := _why_no_split(dataset, split)) else []
     if theirs.label != mine.label:
         reasons.append(f"its label is '{theirs.label}', the model's is '{mine.label}'")
     elif (theirs.classes is None) != (mine.classes is None):
@@ -127,6 +138,21 @@ def check_fit(model: ModelCard, dataset: DatasetCard, split: str) -> None:
         )
     if reasons:
         raise WrongInput(f"{dataset.at or 'dataset'} does not fit Model {model.digest}: {'; '.join(reasons)}")
+
+
+def _check_split(dataset: DatasetCard, split: str) -> None:
+    if why := _why_no_split(dataset, split):
+        raise WrongInput(f"{dataset.at or 'dataset'}: {why}")
+
+
+def _why_no_split(dataset: DatasetCard, split: str) -> str:
+    """Return why a split cannot be scored, "" where it can."""
+    if split not in dataset.splits:
+        return f"there is no split '{split}'; there are {', '.join(dataset.splits)}"
+    if dataset.splits[split].rows:
+        return ""
+    filled = [name for name, part in dataset.splits.items() if part.rows]
+    return f"split '{split}' has no rows; there are rows in {', '.join(filled)}"
 
 
 def used_columns(model: ModelCard) -> list[str]:

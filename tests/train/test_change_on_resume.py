@@ -30,7 +30,8 @@ FIXED = sorted(name for name, info in KEYS.items() if info.identity and not info
 MAY = sorted(name for name, info in KEYS.items() if info.identity and info.mutable)
 # What a small run can't show, as only backbones have layers, or bits are the same either way: see tests/effects.
 ELSEWHERE = ("optimization.lr_decay", "env.compile.")
-FREE = sorted(name for name, info in KEYS.items() if not info.identity)
+# A preset stands for other keys, each with a policy of its own: see test_presets.py.
+FREE = sorted(name for name, info in KEYS.items() if not info.identity and name != "presets")
 # DESIGN: model and data never change in a run. A key of any other section says what may become of it.
 FIXED_SECTIONS = ("model.", "data.")
 STOPPED_AT = 5

@@ -132,6 +132,8 @@ def _joined(*arms: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {**keys, "model.names": [*names, "fusion_mlp"], **more}
 
 
+# One step at a rate of nothing: what the weights know by themselves.
+_UNTRAINED = {"optimization.max_steps": 1, "optimization.learning_rate": 1e-12}
 _FUSED = {
     "optimization.max_epochs": 30,
     "optimization.learning_rate": 1e-3,
@@ -168,7 +170,8 @@ CASES: tuple[Case, ...] = (
         metric="pearsonr",
         arms={
             "MiniLM, one sequence": TEXT,
-            "MiniLM, siamese": {**TEXT, PAIR_KEY: "siamese", "optimization.learning_rate": 2e-5},
+            "MiniLM, siamese": {**TEXT, PAIR_KEY: "siamese", "optimization.learning_rate": 5e-5},
+            "MiniLM, siamese, untrained": {**TEXT, PAIR_KEY: "siamese", **_UNTRAINED},
         },
         column_types={"sentence1": "text", "sentence2": "text"},
         goals={"MiniLM, siamese": (0.88, "the untrained embedding's cosine has 0.87; a fine-tuning must not lose it")},

@@ -37,9 +37,15 @@ REFUSED: dict[str, str] = {
     "t_few": "few-shot T-Few is out of scope; 'hf_text' with optimization.efficient_finetune trains few parameters",
 }
 
+_IMAGES = {
+    "max_img_num_per_col": "max_image_num_per_column",
+    "train_transform_types": "train_transforms",
+    "val_transform_types": "val_transforms",
+}
 # Family -> another spelling of a key, AutoMM's now or once -> ours.
 KEY_ALIASES: dict[str, dict[str, str]] = {
     "categorical_mlp": {"dropout": "drop_rate"},
+    "clip": _IMAGES,
     "ft_transformer": {
         "attention_n_heads": "attention_num_heads",
         "d_token": "token_dim",
@@ -48,9 +54,5 @@ KEY_ALIASES: dict[str, dict[str, str]] = {
     },
     "fusion_mlp": {"aux_loss_weight": "weight", "dropout": "drop_rate"},
     "numerical_mlp": {"d_token": "token_dim", "dropout": "drop_rate"},
-    "timm_image": {
-        "max_img_num_per_col": "max_image_num_per_column",
-        "train_transform_types": "train_transforms",
-        "val_transform_types": "val_transforms",
-    },
+    "timm_image": _IMAGES,
 }

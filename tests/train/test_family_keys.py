@@ -14,6 +14,7 @@ from carryover.train import recipe as recipes
         ("model.numerical_mlp.dropout=0.3", "model.numerical_mlp.drop_rate"),
         ("model.numerical_mlp_2.d_token=4", "model.numerical_mlp_2.token_dim"),
         ("model.categorical_mlp.dropout=0.3", "model.categorical_mlp.drop_rate"),
+        ("model.clip.max_img_num_per_col=3", "model.clip.max_image_num_per_column"),
         ("model.fusion_mlp.aux_loss_weight=0.3", "model.fusion_mlp.weight"),
         ("model.ft_transformer.n_blocks=2", "model.ft_transformer.num_blocks"),
         ("model.ft_transformer.ffn_d_hidden=2", "model.ft_transformer.ffn_hidden_size"),

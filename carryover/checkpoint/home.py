@@ -225,8 +225,8 @@ class RunHome:
         _agrees(record, table)
         return Loaded(record, table, self.read_files(record), self.objects.read_tensors(table))
 
-    def read_tensors(self, record: Record, prefix: str = "") -> dict[str, RawTensor]:
-        """Return the tensors of a commit or finish whose names start with `prefix`, verified; reads no other packs."""
+    def read_tensors(self, record: Record, prefix: str | tuple[str, ...] = "") -> dict[str, RawTensor]:
+        """Return the tensors of a commit or finish whose names start with (one) `prefix`, verified; reads no others."""
         return self.objects.read_tensors(record.table, prefix)
 
     def read_files(self, record: Record) -> dict[str, bytes]:

@@ -38,6 +38,7 @@ class RawTensor:
         dtype: safetensors' name, e.g. "F32", "BF16".
         shape: sizes, () for a single number.
         data: the bytes, which may be the live memory of a tensor: it must stand still until a save is over.
+        lasting: whether it is the same in every save to come; such tensors are packed by themselves.
 
     Raises:
         ValueError: for an unknown dtype, or when dtype, shape and number of bytes don't agree.
@@ -46,6 +47,7 @@ class RawTensor:
     dtype: str
     shape: tuple[int, ...]
     data: bytes | bytearray | memoryview = field(repr=False)
+    lasting: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.dtype not in ITEM_SIZES:

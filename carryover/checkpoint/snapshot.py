@@ -31,8 +31,11 @@ _NAMES = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
-def to_raw(tensor: torch.Tensor) -> RawTensor:
+def to_raw(tensor: torch.Tensor, *, lasting: bool = False) -> RawTensor:
     """Return a tensor's bytes: its own memory where it is contiguous and on the CPU, otherwise a copy.
+
+    Args:
+        lasting: see `RawTensor`.
 
     Raises:
         ValueError: for a dtype that safetensors can't hold, or a sparse tensor.
@@ -41,7 +44,7 @@ def to_raw(tensor: torch.Tensor) -> RawTensor:
     if tensor.dtype not in _NAMES or tensor.layout is not torch.strided:
         raise ValueError(f"a {tensor.layout} tensor of {tensor.dtype} can't be saved; it must be dense")
     flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return RawTensor(_NAMES[tensor.dtype], tuple(tensor.shape), flat.view(torch.uint8).numpy().data)
+    return RawTensor(_NAMES[tensor.dtype], tuple(tensor.shape), flat.view(torch.uint8).numpy().data, lasting)
 
 
 def to_torch(raw: RawTensor) -> torch.Tensor:
@@ -58,9 +61,9 @@ def to_torch(raw: RawTensor) -> torch.Tensor:
     return tensor
 
 
-def snapshot(tensors: Mapping[str, torch.Tensor]) -> dict[str, RawTensor]:
+def snapshot(tensors: Mapping[str, torch.Tensor], *, lasting: bool = False) -> dict[str, RawTensor]:
     """Return raw tensors by the same names; see `to_raw` for when they alias the originals."""
-    return {name: to_raw(tensor) for name, tensor in tensors.items()}
+    return {name: to_raw(tensor, lasting=lasting) for name, tensor in tensors.items()}
 
 
 def restore(tensors: Mapping[str, RawTensor]) -> dict[str, torch.Tensor]:

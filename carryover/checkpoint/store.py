@@ -13,7 +13,8 @@ in the middle of a removal, and goes on with it when its successor has long save
 the successor refers to: a name that was ever due for removal is never written again.
 
 A save hashes every tensor, looks the digests up in the tables it is given and in what this save has written, and packs
-only the rest: one pack for each group (the first part of the name: model/..., optim/...), cut at about one GiB.
+only the rest: one pack for each group (the first part of the name: model/..., optim/..., and apart from them what never
+changes, since its pack stays when all others go), cut at about one GiB.
 """
 
 import contextlib
@@ -239,8 +240,8 @@ class Objects:
             raise Damaged(f"{object_name(ref.digest)}: not a table of tensors: {error}") from error
         return Table(ref, packs, entries)
 
-    def read_tensors(self, table: Table | Ref, prefix: str = "") -> dict[str, RawTensor]:
-        """Return name -> tensor for the names that start with `prefix`; reads only the packs that hold them.
+    def read_tensors(self, table: Table | Ref, prefix: str | tuple[str, ...] = "") -> dict[str, RawTensor]:
+        """Return name -> tensor for the names that start with (one) `prefix`; reads only the packs that hold them.
 
         The tensors are views of whole packs, which stay in memory as long as one of them does.
 
@@ -285,13 +286,13 @@ def _check(ref: Ref, size: int, found: str) -> None:
 def _groups(tensors: Mapping[str, RawTensor], places: Mapping[str, Ref]) -> list[list[RawTensor]]:
     """Return the tensors to write, each digest once, in packs-to-be."""
     seen = set(places)
-    open_groups: dict[str, list[RawTensor]] = {}
+    open_groups: dict[tuple[str, bool], list[RawTensor]] = {}
     full: list[list[RawTensor]] = []
     for name, tensor in tensors.items():
         if tensor.digest in seen:
             continue
         seen.add(tensor.digest)
-        group = name.partition("/")[0]
+        group = name.partition("/")[0], tensor.lasting
         pending = open_groups.setdefault(group, [])
         if pending and sum(other.size for other in pending) + tensor.size > PACK_BYTES:
             full.append(pending)

@@ -22,8 +22,9 @@ from carryover.ground import config as configs
 from carryover.ground.config import key
 from carryover.ground.digests import canonical
 from carryover.ground.errors import WrongInput
-from carryover.models import columns, read_rows
-from carryover.models.family import Preprocessor, fuses
+from carryover.models import columns, peft, read_rows
+from carryover.models.family import Preprocessor, fuses, has_backbone
+from carryover.models.peft import Adaptation
 from carryover.models.registry import DEFAULT_NAMES, FAMILIES, KEY_ALIASES, REFUSED
 
 if TYPE_CHECKING:
@@ -139,11 +140,13 @@ class Assembly:
         branches: at least one, in the order of `model.names`.
         fusion: joins the branches (columns is then ()); None for a single branch.
         unused: feature columns that no branch reads.
+        adaptation: what trains of the branches' pretrained parts, and their adapters; None where all does.
     """
 
     branches: tuple[Branch, ...]
     fusion: Branch | None
     unused: tuple[str, ...]
+    adaptation: Adaptation | None = None
 
     def portable(self) -> "Assembly":
         """Return what a Model keeps: configs name no place on this machine. Enough to restore, not to start anew."""
@@ -158,7 +161,8 @@ class Assembly:
             return {"name": part.name, "family": part.family, "config": flat, "columns": list(part.columns)}
 
         fusion = None if self.fusion is None else plain(self.fusion)
-        return {"branches": [plain(part) for part in self.branches], "fusion": fusion, "unused": list(self.unused)}
+        whole = {"branches": [plain(part) for part in self.branches], "fusion": fusion, "unused": list(self.unused)}
+        return whole if self.adaptation is None else {**whole, "adaptation": configs.flatten(self.adaptation)}
 
 
 def assembly_from_json(value: Mapping[str, Any]) -> Assembly:
@@ -170,18 +174,24 @@ def assembly_from_json(value: Mapping[str, Any]) -> Assembly:
         return Branch(part["name"], part["family"], config, tuple(part["columns"]))
 
     fusion = None if value["fusion"] is None else branch(value["fusion"])
-    return Assembly(tuple(branch(part) for part in value["branches"]), fusion, tuple(value["unused"]))
+    adaptation = None
+    if "adaptation" in value:
+        adaptation = configs.build(Adaptation, configs.nest(value["adaptation"]), path="adaptation")
+    return Assembly(tuple(branch(part) for part in value["branches"]), fusion, tuple(value["unused"]), adaptation)
 
 
-def choose(model: ModelConfig, schema: Schema, data: DataConfig = _AS_THEY_ARE) -> Assembly:
+def choose(
+    model: ModelConfig, schema: Schema, data: DataConfig = _AS_THEY_ARE, *, adaptation: Adaptation | None = None
+) -> Assembly:
     """Return what `model.names`, or where it is empty the columns, ask for. Torch-free; named folders are looked at.
 
     Args:
         data: says which columns are read as text.
+        adaptation: what is to train of pretrained parts.
 
     Raises:
         WrongInput: for an unknown name, a named family without a column to read, no column that any family reads,
-            or several branches without a fusion.
+            several branches without a fusion, or nothing pretrained to adapt.
     """
     schema = read_rows.as_read(schema, data)
     names = model.names or DEFAULT_NAMES
@@ -202,8 +212,14 @@ def choose(model: ModelConfig, schema: Schema, data: DataConfig = _AS_THEY_ARE) 
     fusion = _fusion(branches, fusions, schema, named=bool(model.names))
     for branch in branches:
         FAMILIES.load(branch.family).check(branch.config)
+    if adaptation and not any(has_backbone(FAMILIES.load(branch.family)) for branch in branches):
+        raise WrongInput(
+            f"{peft.KEY}: '{adaptation.method}' is not possible; {', '.join(branch.name for branch in branches)} train "
+            "from the start and have no backbone to keep. Leave it out"
+        )
     used = {name for branch in branches for name in branch.columns}
-    return Assembly(tuple(branches), fusion, tuple(c.name for c in schema.features() if c.name not in used))
+    unused = tuple(column.name for column in schema.features() if column.name not in used)
+    return Assembly(tuple(branches), fusion, unused, adaptation)
 
 
 def _fusion(branches: Sequence[Branch], fusions: Sequence[Branch], schema: Schema, *, named: bool) -> Branch | None:
@@ -335,6 +351,9 @@ def build_network(
         )
         for branch in assembly.branches
     }
+    if assembly.adaptation:
+        for name, module in branches.items():
+            peft.adapt(module, assembly.adaptation, name=name)
     if fusion is None:
         return Network(branches, None, weight=0.0)
     widths = [module.out_features for module in branches.values()]

@@ -127,6 +127,7 @@ class ClipFamily:
 
     name = "clip"
     Config = ClipConfig
+    has_backbone = True
 
     def check(self, config: ClipConfig) -> None:
         clip_source.check_source(config.checkpoint_name, pretrained=config.pretrained)

@@ -104,6 +104,8 @@ class ClipEncoder(nn.Module):
             self.texts = TextTower(model, config, layout)
             width = width or _width(self.texts)
         self.out_features = width if pixels is None or layout is None else 3 * width
+        towers = {"images.encoder": self.images, "texts": self.texts}
+        self.backbones = tuple(path for path, tower in towers.items() if tower is not None)
         self.head = head(self.out_features, num_outputs)
 
     def forward(self, features: Mapping[str, Tensor]) -> Output:

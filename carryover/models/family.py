@@ -83,6 +83,7 @@ class Family(Protocol):
         """Return a module with `out_features: int` and `forward(dict of name -> Tensor) -> Output`.
 
         Each of its trainable parameters gets a gradient at every step (DistributedDataParallel relies on it).
+        `backbones`, where it has that, are the paths of its pretrained parts: what optimization.peft freezes.
 
         Args:
             num_outputs: width of its own head; None for no head (logits are then None).
@@ -106,6 +107,11 @@ class Fusion(Protocol):
     def network(self, config: Any, widths: Sequence[int], *, num_outputs: int) -> "nn.Module":
         """Return a module whose forward maps a list of [B, width] features to Output."""
         ...
+
+
+def has_backbone(family: Any) -> bool:
+    """Tell whether a registered family's networks have `backbones`."""
+    return bool(getattr(family, "has_backbone", False))
 
 
 def fuses(family: Any) -> bool:

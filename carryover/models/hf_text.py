@@ -94,6 +94,7 @@ class HFTextFamily:
 
     name = "hf_text"
     Config = HFTextConfig
+    has_backbone = True
 
     def check(self, config: HFTextConfig) -> None:
         hf_source.check_source(config.checkpoint_name, pretrained=config.pretrained)

@@ -36,6 +36,8 @@ class ImageEncoder(nn.Module):
         learned: put a learned image where a row has none.
     """
 
+    backbones = ("encoder",)
+
     def __init__(
         self, encoder: nn.Module, scaling: Scaling, size: int, *, average: str, learned: bool, num_outputs: int | None
     ) -> None:

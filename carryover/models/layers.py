@@ -46,6 +46,7 @@ NORMALIZATIONS: Mapping[str, Callable[[int], nn.Module]] = {
     "layer_norm": nn.LayerNorm,
     "none": nn.Identity,
 }
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.RMSNorm)
 
 
 def mlp(widths: Sequence[int], *, activation: str, normalization: str, drop_rate: float) -> nn.Sequential:
@@ -148,6 +149,17 @@ class FusionMLP(nn.Module):
         adapted = [adapt(part) for adapt, part in zip(self.adapter, features, strict=True)]
         hidden = self.fusion_mlp(torch.cat(adapted, dim=1))
         return Output(hidden, self.head(hidden))
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Tell whether a module's own parameters are those of a normalization, torch's or another library's."""
+    return isinstance(module, _NORMS) or "norm" in type(module).__name__.lower()
+
+
+def frozen_names(network: nn.Module) -> set[str]:
+    """Return the names of the parameters that no step changes, as the state_dict has them: shared ones by each name."""
+    named = network.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if not parameter.requires_grad}
 
 
 def freeze_unreached(module: nn.Module, output: Tensor) -> None:

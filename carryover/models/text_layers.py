@@ -21,6 +21,8 @@ class TextEncoder(nn.Module):
     inputs are [B, 2, L], both columns go through the same encoder, and the features are `compare` of the two, [B, 4F].
     """
 
+    backbones = ("encoder",)
+
     def __init__(self, encoder: nn.Module, layout: "Layout", *, pooling: str, num_outputs: int | None) -> None:
         super().__init__()
         self.encoder = encoder

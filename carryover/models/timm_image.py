@@ -87,6 +87,7 @@ class TimmImageFamily:
     """The family; see the module."""
 
     name = "timm_image"
+    has_backbone = True
     Config = TimmImageConfig
 
     def check(self, config: TimmImageConfig) -> None:

@@ -293,7 +293,7 @@ def _announce(plan: Plan, count: int) -> None:
     else:
         schema, mixup = plan.card.schema, plan.recipe.data.mixup
         asked = plan.recipe.optimization
-        assembly = choose(plan.recipe.model, schema, plan.recipe.data)
+        assembly = choose(plan.recipe.model, schema, plan.recipe.data, adaptation=asked.adaptation)
         asked.loss(make_task(schema, plan.recipe.data, loss_func=asked.loss_func), mixed=mixup.turn_on)
         read = {name for branch in assembly.branches for name in branch.columns}
         mixup.check_columns(column for column in schema.features() if column.name in read)

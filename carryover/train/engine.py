@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from carryover.data.loader import Batch
 from carryover.data.order import mix
 from carryover.ground import dist
+from carryover.models.layers import frozen_names
 from carryover.train.optim import build_optimizer, load_state_tensors, set_rate, state_tensors
 from carryover.train.sections import Optimization
 
@@ -118,6 +119,11 @@ class Engine:
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint holds: "model/<name>" and "optim/<parameter>/<what>" (the live tensors)."""
         return {**self.weights(), **state_tensors(self._optimizer, self.network)}
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Return those of `tensors` that no step changes."""
+        names = frozen_names(self.network)
+        return {f"{MODEL}/{name}": value for name, value in self.network.state_dict().items() if name in names}
 
     def weights(self) -> dict[str, Tensor]:
         """Return "model/<name>" -> live tensor."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from carryover.models.depth import depths
+from carryover.models.layers import is_norm
 from carryover.train.sections import Optimization
 
 PREFIX = "optim"
@@ -26,11 +27,11 @@ OPTIMIZERS: Mapping[str, Callable[[Groups, float], Optimizer]] = {
     "adamw": lambda groups, rate: torch.optim.AdamW(groups, lr=rate, eps=1e-6),
     "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=0.9),
 }
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.RMSNorm)
-# Tokens and positions are places and not weights; the names are those of transformers and timm.
+# Tokens and positions are places and not weights, and IA3's vectors are scales; the names are those of transformers,
+# timm and peft.
 _PLACES = re.compile(
     r"(cls|dist|reg|mask|register)_tokens?|class_embedding|cls_embedding|pos(ition)?_embed(ding)?s?|embed_positions"
-    r"|wpe|rel_embeddings|relative_attention_bias|relative_position_bias_table|pos_embed_\w+"
+    r"|wpe|rel_embeddings|relative_attention_bias|relative_position_bias_table|pos_embed_\w+|ia3_l"
 )
 
 
@@ -91,7 +92,7 @@ def _without_decay(network: nn.Module) -> set[str]:
     names: set[str] = set()
     for path, module in network.named_modules():
         kind, start = type(module).__name__, f"{path}." if path else ""
-        bare = isinstance(module, _NORMS) or "norm" in kind.lower() or kind.endswith("Tokenizer")
+        bare = is_norm(module) or kind.endswith("Tokenizer")
         for name, parameter in module.named_parameters(recurse=kind.endswith("Tokenizer")):
             if bare or name.endswith("bias") or parameter.dim() < 2 or _is_place(f"{start}{name}"):
                 names.add(f"{start}{name}")

@@ -27,6 +27,7 @@ from carryover.train.sections import Optimization, Resume
 
 ALIASES = {
     "optimization.lr": "optimization.learning_rate",
+    "optimization.efficient_finetune": "optimization.peft",
     "optimization.loss_function": "optimization.loss_func",
     "env.inference_batch_size_ratio": "env.eval_batch_size_ratio",
     "env.num_workers_inference": "env.num_workers_evaluation",

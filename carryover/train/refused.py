@@ -12,6 +12,8 @@ _SEGMENTATION = "a loss of semantic segmentation, which is not there; use auto o
 _LEMDA = "augmentation by a second, adversarial network (LeMDA) is not there; model.* has augmentations of its own"
 _MATCHING = "matching of pairs by a contrastive loss is not there; model.hf_text compares two text columns"
 _DEEPSPEED = "sharding of a model over GPUs (DeepSpeed, FSDP) is not there; ddp holds all of it on each"
+_ADAPTERS = "a mix of two kinds of adapters, which is not there; take lora, ia3, or one of them with _bias or _norm"
+_CONV_LORA = "of SAM's own adapters for segmentation, which are not there; lora adapts convolutions too, by lora.filter"
 _HALF = "holding the weights themselves in half precision, which loses small updates; use {}-mixed"
 # A key, or a section of keys -> why.
 KEYS: dict[str, str] = {
@@ -19,6 +21,8 @@ KEYS: dict[str, str] = {
     "optimization.cross_modal_align": _MATCHING,
     "optimization.cross_modal_align_weight": _MATCHING,
     "optimization.lemda": _LEMDA,
+    "optimization.extra_trainable_params": "heads, fusion and tables always train with optimization.peft; leave it out",
+    "optimization.lora.conv_lora_expert_num": f"is {_CONV_LORA}",
     "optimization.mask2former_loss": _SEGMENTATION,
 }
 KEYS |= {
@@ -59,6 +63,10 @@ _SHARDED = ("deepspeed", "deepspeed_stage_2", "deepspeed_stage_2_offload", "deep
 VALUES: dict[str, dict[str, str]] = {
     "env.precision": {"16-true": _HALF.format(16), "bf16-true": _HALF.format("bf16")},
     "env.strategy": dict.fromkeys((*_SHARDED, "deepspeed_stage_3_offload"), f"not possible: {_DEEPSPEED}"),
+    "optimization.peft": {
+        **dict.fromkeys(("ia3_lora", "ia3_lora_bias", "ia3_lora_norm", "Ia3_lora_norm"), _ADAPTERS),
+        "conv_lora": _CONV_LORA,
+    },
     "optimization.loss_func": {
         "structure_loss": _SEGMENTATION,
         "balanced_bce": _SEGMENTATION,

@@ -84,7 +84,14 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     asked = recipe.optimization
     with trust.pickles(trusted=spec.trust_pickle):
         parts = build_parts(
-            recipe.model, recipe.data, schema, home, loaded, seed=recipe.seed, loss_func=asked.loss_func
+            recipe.model,
+            recipe.data,
+            schema,
+            home,
+            loaded,
+            seed=recipe.seed,
+            loss_func=asked.loss_func,
+            adaptation=asked.adaptation,
         )
     state = _state(spec, loaded)
     state.precision = choose_precision(recipe.env, device, state.precision)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from carryover.checkpoint.log import Record
+from carryover.checkpoint.pack import RawTensor
 from carryover.checkpoint.policy import CheckpointConfig, Due
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.snapshot import snapshot
@@ -60,6 +61,8 @@ class CommitSaver:
         self._reporter = reporter
         self._samples = samples
         self._buffers = Buffers()
+        # Copied off a GPU and hashed at the first save alone; on the CPU it is the network's own memory.
+        self._frozen: dict[str, RawTensor] | None = None
         self._behind = Behind(give_up_seconds=config.give_up_seconds)
 
     def due(self, state: RunState) -> bool:
@@ -76,7 +79,7 @@ class CommitSaver:
             self._samples.add(state.step, batches)
 
     def commit(self, state: RunState, engine: Engine) -> None:
-        """Copy everything and let it be saved; waits for a save on its way. Collective where samples are recorded.
+        """Copy what changes and let all be saved; waits for a save on its way. Collective where samples are recorded.
 
         Raises:
             Superseded, RunAgain: when a save ended this attempt.
@@ -87,7 +90,7 @@ class CommitSaver:
         writer, started = self._writer, time.monotonic()
         self._behind.wait()
         state.scaler = engine.scaler_state()
-        tensors = snapshot(self._buffers.copy(engine.tensors()))
+        tensors = self._tensors(engine)
         values, score = state.as_json(), state.score if state.checked_step == state.step else None
         curve = self._reporter.content()
         self._due.taken(step=state.step, now=time.monotonic(), blocked=time.monotonic() - started)
@@ -107,6 +110,14 @@ class CommitSaver:
             )
 
         self._behind.start(save, self._written)
+
+    def _tensors(self, engine: Engine) -> dict[str, RawTensor]:
+        if self._frozen is None:
+            self._frozen = snapshot(engine.frozen(), lasting=True)
+        frozen = self._frozen
+        changing = {name: value for name, value in engine.tensors().items() if name not in frozen}
+        # The frozen ones first: of equal tensors the first is packed, and only its pack has to stay.
+        return {**frozen, **snapshot(self._buffers.copy(changing))}
 
     def flush(self) -> None:
         """Wait until all is saved; raises as `commit`."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from carryover.ground.config import check, key
+from carryover.models.peft import METHODS, Adaptation, LoraConfig
 from carryover.tasks import losses
 from carryover.tasks.losses import FocalLossConfig, Loss
 from carryover.tasks.task import Task
@@ -141,6 +142,16 @@ class Optimization:
         mutable=True,
     )
 
+    peft: str | None = key(
+        None,
+        help="Train few parameters of each backbone (hf_text, timm_image, clip) and freeze its rest: bit_fit its "
+        "biases, norm_fit its norms and biases, lora and ia3 adapters, ..._bias and ..._norm those and its biases or "
+        "norms. Heads, fusion and tables always train. A checkpoint then holds what trains, and refers to the rest.",
+        allowed="null, " + ", ".join(METHODS),
+        mutable=False,
+    )
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
     def __post_init__(self) -> None:
         check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         check_word("optim_type", self.optim_type, Optimizer)
@@ -185,6 +196,12 @@ class Optimization:
         check(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "from 0 to below 1")
         check(self.top_k >= 1, "top_k", self.top_k, "1 or more")
         check_word("top_k_average_method", self.top_k_average_method, TopK)
+        check(self.peft in (None, *METHODS), "peft", self.peft, f"null or one of {', '.join(METHODS)}")
+
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """Return what trains of a model's pretrained parts; None where all does."""
+        return Adaptation(self.peft, self.lora) if self.peft else None
 
     @property
     def candidates(self) -> int:

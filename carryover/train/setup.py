@@ -27,6 +27,7 @@ from carryover.models.assembly import (
 )
 from carryover.models.card import ASSEMBLY
 from carryover.models.export import model_files
+from carryover.models.peft import Adaptation
 from carryover.tasks.losses import AUTO
 from carryover.tasks.task import Task, make_task, restore_task, task_files
 from carryover.train.engine import MODEL
@@ -139,6 +140,7 @@ def build_parts(
     *,
     seed: int,
     loss_func: str = AUTO,
+    adaptation: Adaptation | None = None,
 ) -> Parts:
     """Return the model that a recipe and a schema ask for, with a checkpoint's weights where there is one.
 
@@ -150,7 +152,8 @@ def build_parts(
         preprocessing = restore_preprocessing(assembly, files, dropout=data.modality_dropout)
         task = restore_task(files)
     else:
-        assembly, task = choose(model, schema, data), make_task(schema, data, loss_func=loss_func)
+        assembly = choose(model, schema, data, adaptation=adaptation)
+        task = make_task(schema, data, loss_func=loss_func)
         preprocessing = build_preprocessing(assembly, schema, data)
         files = model_files(assembly, preprocessing, task_files(task))
     # New layers are a function of the seed, the same on every rank and at every start.

@@ -21,6 +21,7 @@ from carryover.checkpoint.snapshot import restore
 from carryover.ground import dist
 from carryover.ground.console import say, warn
 from carryover.ground.errors import RunAgain
+from carryover.models.layers import frozen_names
 from carryover.train.engine import MODEL
 from carryover.train.loop import Validator
 from carryover.train.state import RunState
@@ -114,6 +115,9 @@ class _Kitchen:
         self._validator = validator
         self._stop = stop
         self._device = next(network.parameters()).device
+        frozen = frozen_names(network)
+        # What no checkpoint differs in need not be read.
+        self._live = {name: value for name, value in network.state_dict().items() if name not in frozen}
 
     def uniform(self, steps: list[int]) -> list[int]:
         """Put the mean of all into the network; return the steps that could be read."""
@@ -165,8 +169,8 @@ class _Kitchen:
         found = [record for record in self._home.commits() if record.step == step]
         try:
             if found:
-                tensors = restore(self._home.read_tensors(found[-1], f"{MODEL}/"))
-                return {name.removeprefix(f"{MODEL}/"): value for name, value in tensors.items()}
+                tensors = restore(self._home.read_tensors(found[-1], tuple(f"{MODEL}/{name}" for name in self._live)))
+                return {name: tensors[f"{MODEL}/{name}"] for name in self._live}
             lost = "it is no longer kept"
         except Damaged as error:
             lost = str(error)
@@ -177,7 +181,7 @@ class _Kitchen:
         """Put a mean into the network, on every rank."""
         weights = mean.weights() if dist.rank() == 0 else {}
         with torch.no_grad():
-            for name, live in self._network.state_dict().items():
+            for name, live in self._live.items():
                 if weights:
                     live.copy_(weights[name])
                 dist.from_first(live)

@@ -62,6 +62,13 @@ def training_arrays(settings: Flat) -> dict[str, Any]:
     return {name: array.tolist() for name, array in found.items()}
 
 
+def adapted(settings: Flat) -> torch.nn.Module:
+    """Return the network with what optimization.peft makes of it."""
+    made = recipe(_placed(settings))
+    assembly = choose(made.model, SCHEMA, adaptation=made.optimization.adaptation)
+    return build_network(assembly, _prepared(settings), 2)
+
+
 def _network(settings: Flat) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     prepared = _prepared(settings)
     with torch.random.fork_rng(devices=[]):

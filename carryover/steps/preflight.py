@@ -14,6 +14,7 @@ from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.steps.results import probe, resolve_store, write_result
+from carryover.steps.teacher import named_teacher
 from carryover.train.presets import words_of
 from carryover.train.recipe import given, make
 
@@ -63,6 +64,7 @@ def preflight(
     if files:
         say(f"sources: {len(files)} file{'s' if len(files) > 1 else ''}, column '{label}' is there")
     probe(where)
+    named_teacher(keys, store=where.uri)
     say(f"store: {where.uri} can be written, and settles races between two writers")
     result = {
         "step": "preflight",

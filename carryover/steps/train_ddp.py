@@ -37,6 +37,7 @@ from carryover.models.assembly import choose
 from carryover.models.card import MODELS, ModelCard
 from carryover.models.export import write_model
 from carryover.steps.results import probe, resolve_store, write_result
+from carryover.steps.teacher import check_teacher, named_teacher
 from carryover.tasks.metrics import find_metric
 from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
@@ -148,6 +149,7 @@ def _plan(
         raise WrongInput(f"dataset {dataset}: its train split is empty; give more rows or another fraction")
     where = storage.open_store(resolve_store(store))
     probe(where)
+    given = named_teacher(given, store=where.uri)
     if run_key:
         home, made, changes = _named_run(where, run_key, given, card)
     else:
@@ -228,6 +230,7 @@ def _finished(plan: Plan) -> Record | None:
 def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) -> Record:
     """Claim the run, run the ranks, and return the finish record."""
     home, run_key = plan.home, plan.run_key
+    check_teacher(plan.recipe.distiller, plan.card)
     count = ranks_of(plan.recipe.env, launch.asked, gpus=hardware.gpus)
     _announce(plan, count)
     _obey(home, resume, owner)

@@ -1,31 +1,61 @@
-"""Owns what a network is taught by beside the labels of its rows: mixed images. Neither loop nor engine knows it."""
+"""Owns what a network is taught by beside the labels of its rows: mixed images, a teacher. The loop knows neither."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+
+from carryover.data.loader import Features
 from carryover.data.mixup import MixupConfig
-from carryover.tasks.losses import Loss
 from carryover.tasks.task import Task
+from carryover.train.distiller import DistillerConfig
 from carryover.train.engine import Prepare, as_it_is
 from carryover.train.sections import Optimization
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """How a batch becomes what the network is given in training, and the loss that reads it."""
+    """How rows become what a network is given in training.
 
+    Attributes:
+        features: rows -> arrays, in loader processes.
+        prepare: a batch of them on the device -> what the network reads and its loss compares with.
+        loss: reads what `prepare` gives.
+    """
+
+    features: Features
     prepare: Prepare
-    loss: Loss
+    loss: Any
 
 
-def lessons_of(task: Task, optimization: Optimization, mixup: MixupConfig, *, seed: int) -> Lessons:
+def lessons_of(
+    features: Features,
+    task: Task,
+    optimization: Optimization,
+    mixup: MixupConfig,
+    distiller: DistillerConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    precision: str,
+) -> Lessons:
     """Return what a recipe asks for.
 
+    Args:
+        features: the network's own.
+
     Raises:
-        WrongInput: where the loss, the labels and what is asked don't suit each other.
+        WrongInput: where the loss, the labels, the teacher and what is asked don't suit each other.
     """
     loss, prepare = optimization.loss(task, mixed=mixup.turn_on), as_it_is
     if mixup.turn_on:
         from carryover.train.mixup import Mixing
 
         prepare = Mixing(mixup, classes=task.num_outputs, seed=seed)
-    return Lessons(prepare, loss)
+    if not distiller.teacher:
+        return Lessons(features, prepare, loss)
+    from carryover.train.teacher import Beside, DistilledLoss, Taught, Teacher
+
+    teacher = Teacher(distiller, task, device=device, wide=precision == "64")
+    beside = Beside(features, teacher.preprocessing)
+    return Lessons(beside, Taught(prepare, teacher), DistilledLoss(loss, distiller, task))

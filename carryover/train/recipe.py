@@ -21,6 +21,7 @@ from carryover.ground.digests import Hasher, canonical, digest, same
 from carryover.ground.errors import WrongInput
 from carryover.models import assembly
 from carryover.train import presets
+from carryover.train.distiller import TEACHER, DistillerConfig, digest_of
 from carryover.train.environment import PRECISIONS, Env
 from carryover.train.refused import check_known
 from carryover.train.sections import Optimization, Resume
@@ -64,6 +65,7 @@ class Recipe:
     optimization: Optimization = dataclasses.field(default_factory=Optimization)
     env: Env = dataclasses.field(default_factory=Env)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    distiller: DistillerConfig = dataclasses.field(default_factory=DistillerConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     resume: Resume = dataclasses.field(default_factory=Resume)
 
@@ -139,8 +141,8 @@ def keys_of(recipe: Recipe) -> dict[str, KeyInfo]:
 def identity(recipe: Recipe) -> Flat:
     """Return what makes this run another one than the default: keys that can change the result, where not default.
 
-    A checkpoint named by a local folder or file counts by its content, so that a moved one is the same and a changed
-    one is not.
+    A checkpoint named by a local folder or file counts by its content, and so does a teacher, so that a moved one is
+    the same and a changed one is not.
     """
     flat, found = recipe.flat(), {}
     for name, info in keys_of(recipe).items():
@@ -149,13 +151,15 @@ def identity(recipe: Recipe) -> Flat:
             value = flat[name]
             if is_place(name) and Path(str(value)).exists():
                 value = f"content:{folder_digest(Path(value))}"
+            if name == TEACHER and digest_of(value):
+                value = f"model:{digest_of(value)}"
             found[name] = value
     return found
 
 
 def is_place(name: str) -> bool:
-    """Tell whether a key may name a local folder, which counts by its content: another path to it is no change."""
-    return name.endswith(".checkpoint_name")
+    """Tell whether a key may name a folder, which counts by its content: another path to it is no change."""
+    return name.endswith(".checkpoint_name") or name == TEACHER
 
 
 def run_key(dataset: str, parent: str, identity: Mapping[str, Any]) -> str:

@@ -58,6 +58,16 @@ KEYS |= {
     "model.numerical_mlp.data_types": _TABLE,
     "model.numerical_mlp.merge": _MERGE,
 }
+_FEATURES = "comparing features inside two networks is not there; distiller.soft_label_* learn from a teacher's answers"
+KEYS |= {
+    "distiller.matches": _FEATURES,
+    "distiller.output_feature_loss_type": _FEATURES,
+    "distiller.output_feature_loss_weight": _FEATURES,
+    "distiller.rkd_angle_loss_weight": _FEATURES,
+    "distiller.rkd_distance_loss_weight": _FEATURES,
+    "distiller.softmax_regression_loss_type": _FEATURES,
+    "distiller.softmax_regression_weight": _FEATURES,
+}
 _SHARDED = ("deepspeed", "deepspeed_stage_2", "deepspeed_stage_2_offload", "deepspeed_stage_3", "fsdp")
 # Key -> value -> why.
 VALUES: dict[str, dict[str, str]] = {

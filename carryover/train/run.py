@@ -32,7 +32,7 @@ from carryover.train import recipe as recipes
 from carryover.train.engine import Engine
 from carryover.train.environment import Env
 from carryover.train.finish import finish
-from carryover.train.lessons import lessons_of
+from carryover.train.lessons import Lessons, lessons_of
 from carryover.train.limits import Limits, limits_of
 from carryover.train.loop import PREEMPTED, Training, train
 from carryover.train.optim import PREFIX as OPTIMIZER
@@ -95,7 +95,16 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
         )
     state = _state(spec, loaded)
     state.precision = choose_precision(recipe.env, device, state.precision)
-    lessons = lessons_of(parts.task, asked, recipe.data.mixup, seed=recipe.seed)
+    lessons = lessons_of(
+        parts.preprocessing,
+        parts.task,
+        asked,
+        recipe.data.mixup,
+        recipe.distiller,
+        seed=recipe.seed,
+        device=device,
+        precision=state.precision,
+    )
     engine = Engine(
         compiled(parts.network.to(device), recipe.env.compile),
         lessons.loss,
@@ -109,7 +118,7 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
         engine.load_optimizer(restore(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)
     # The tensors of the checkpoint are no longer needed in memory.
     del loaded
-    run = _training(spec, recipe, home, writer, parts, state, engine, stop)
+    run = _training(spec, recipe, home, writer, parts, lessons, state, engine, stop)
     try:
         reason = train(run)
     finally:
@@ -160,6 +169,7 @@ def _training(
     home: RunHome,
     writer: Writer | None,
     parts: Parts,
+    lessons: Lessons,
     state: RunState,
     engine: Engine,
     stop: Stop,
@@ -197,7 +207,7 @@ def _training(
         reporter=reporter,
         samples=samples,
     )
-    batches = MicroBatches(splits["train"], parts.preprocessing, parts.task.targets, training=True, seed=recipe.seed)
+    batches = MicroBatches(splits["train"], lessons.features, parts.task.targets, training=True, seed=recipe.seed)
     micros = loader.training_micros(
         rows=rows,
         epoch=state.epoch,

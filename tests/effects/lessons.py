@@ -1,4 +1,4 @@
-"""What the keys of data.mixup do: the images and targets that a network is given."""
+"""What the keys of data.mixup and distiller do: the images and targets that a network is given, and its weights."""
 
 import functools
 from typing import Any
@@ -7,8 +7,11 @@ import numpy as np
 import torch
 
 from carryover.data.loader import Batch, Micro
+from carryover.ground.storage import open_store
+from carryover.models.export import write_model
 from carryover.train.mixup import Mixing
-from tests.effects.effect import Effect, Flat, recipe, scratch, weights_on
+from carryover.train.outcome import model_of
+from tests.effects.effect import Effect, Flat, recipe, scratch, trained, weights, weights_on
 from tests.effects.timm_image import made
 from tests.train.test_families import CASES, prepared
 
@@ -40,6 +43,21 @@ def mixes(settings: Flat) -> list[Any]:
     return seen
 
 
+@functools.cache
+def teacher() -> None:
+    """Write the Model that `TAUGHT` names."""
+    run = trained({"seed": 5})
+    write_model(open_store(str(PLACE)), *model_of(run.home, run.finish()))
+
+
+def taught(settings: Flat) -> str:
+    """Return a digest of the final weights, with a teacher at hand."""
+    teacher()
+    return weights({"model.names": ["numerical_mlp"], **settings})
+
+
+PLACE = scratch() / "teacher"
+TAUGHT = {"distiller.teacher": str(PLACE)}
 EFFECTS: dict[str, Effect] = {
     "data.mixup.turn_on": Effect(True, photo_weights),
     "data.mixup.mixup_alpha": Effect(0.2, mixes, ON),
@@ -50,4 +68,9 @@ EFFECTS: dict[str, Effect] = {
     "data.mixup.mode": Effect("elem", mixes, ON),
     "data.mixup.label_smoothing": Effect(0.0, mixes, ON),
     "data.mixup.turn_off_epoch": Effect(1, mixes, ON),
+    "distiller.teacher": Effect(str(PLACE), taught),
+    "distiller.hard_label_weight": Effect(0.5, taught, TAUGHT),
+    "distiller.soft_label_weight": Effect(0.5, taught, TAUGHT),
+    "distiller.soft_label_loss_type": Effect("mse", taught, TAUGHT),
+    "distiller.temperature": Effect(1.0, taught, TAUGHT),
 }

@@ -31,7 +31,7 @@ OPTIMIZERS: Mapping[str, Callable[[Groups, float], Optimizer]] = {
 # timm and peft.
 _PLACES = re.compile(
     r"(cls|dist|reg|mask|register)_tokens?|class_embedding|cls_embedding|pos(ition)?_embed(ding)?s?|embed_positions"
-    r"|wpe|rel_embeddings|relative_attention_bias|relative_position_bias_table|pos_embed_\w+|ia3_l"
+    r"|probe|wpe|rel_embeddings|relative_attention_bias|relative_position_bias_table|pos_embed_\w+|ia3_l"
 )
 
 

@@ -237,15 +237,19 @@ def check_model(run: Run, folder: Path) -> None:
 def test_two_ranks_give_the_curve_of_one(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     card = prepared(case, tmp_path)
-    values = {**SMALL, **case.recipe(tmp_path / "checkpoints")}
-    alone = Run(card, str(tmp_path / "alone"), values, tmp_path / "one")
+    check_two_ranks(card, {**SMALL, **case.recipe(tmp_path / "checkpoints")}, tmp_path)
+
+
+def check_two_ranks(card: DatasetCard, values: dict[str, Any], folder: Path) -> None:
+    """Two ranks have the losses of one, step by step."""
+    alone = Run(card, str(folder / "alone"), values, folder / "one")
     alone.go()
-    together = Run(card, str(tmp_path / "together"), values, tmp_path / "two")
+    together = Run(card, str(folder / "together"), values, folder / "two")
     plan = {"spec": together.claim({}).as_json(), "stop_after": -1, "kill_after": -1}
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (folder / "plan.json").write_text(json.dumps(plan))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     ended = subprocess.run(
-        [*torchrun, "-m", "tests.support.attempt_rank", str(tmp_path / "plan.json")],
+        [*torchrun, "-m", "tests.support.attempt_rank", str(folder / "plan.json")],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[2],
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip

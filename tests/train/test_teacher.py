@@ -29,6 +29,7 @@ from carryover.train.outcome import model_of
 from carryover.train.sections import Optimization
 from carryover.train.setup import build_parts
 from carryover.train.teacher import DistilledLoss, Lesson, Teacher
+from tests.train import test_families as families
 from tests.train.attempts import SMALL, Killed, Run, dataset, write_rows
 
 FUSED = {"model.names": ["numerical_mlp", "categorical_mlp", "fusion_mlp"]}
@@ -211,3 +212,21 @@ def test_run_with_a_teacher_is_found_again_wherever_the_teacher_lies(
     assert again["attempts"] == 1
     model = find_model(first["uri"])
     assert model.card.recipe[TEACHER].endswith(word.partition("#")[2])
+
+
+@pytest.mark.slow
+def test_two_ranks_mix_and_are_taught_as_one_is(tmp_path: Path) -> None:
+    # Images and texts learn from a Model of the images alone, which reads them in another size.
+    case = families.CASES["clip"]
+    card = families.prepared(case, tmp_path)
+    shown = {**families.SMALL, **families.tiny_image(tmp_path / "checkpoints"), "model.timm_image.image_size": 24}
+    teacher = Run(card, str(tmp_path / "teacher"), shown, tmp_path / "scratch")
+    teacher.go()
+    values = {
+        **families.SMALL,
+        **case.recipe(tmp_path / "checkpoints"),
+        TEACHER: model_in(str(tmp_path / "model"), teacher),
+        "data.mixup.turn_on": True,
+        "env.num_workers": 2,
+    }
+    families.check_two_ranks(card, values, tmp_path)

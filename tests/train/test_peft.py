@@ -93,7 +93,8 @@ def test_a_killed_training_ends_with_the_same_bits_and_writes_only_what_trains(t
     assert holds <= table.packs[pack].size <= holds + PACKED * len(frozen)
     first, *later = written(home)
     changing = sum(entry.size for name, entry in table.tensors.items() if name not in frozen)
-    assert len({record.attempt for record in commits(home)}) == 3 and len(later) >= 5
+    # (A step whose predecessor is still being saved is not committed: how many commits there are is the load's.)
+    assert {record.attempt for record in commits(home)} == {1, 2, 3}
     assert max(later) <= changing + PACKED * len(table.tensors) < holds < first
     # The finish too: what it has of its own are the weights that train.
     finish = home.objects.load_table(broken.finish().table)

@@ -14,7 +14,7 @@ from carryover.steps.prepare_data import prepare_data
 from carryover.train import recipe as recipes
 from tests.support.tiny_bert import save_tiny_bert
 from tests.train.attempts import Killed, Run
-from tests.train.test_families import check_model, review
+from tests.train.test_families import check_model, check_two_ranks, review
 
 # Names, a record's other objects and a pack's head beside the tensors themselves.
 PACKED = 200
@@ -121,3 +121,19 @@ def test_a_run_keeps_what_trains(tmp_path: Path) -> None:
     for key, value in (("optimization.peft", "ia3"), ("optimization.lora.r", 4)):
         with pytest.raises(WrongInput, match=rf"{key}: run one has .* can't change in a run that exists"):
             recipes.check_changes(old.flat(), recipes.make({**old.flat(), key: value}), run="one")
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_curve_of_one(tmp_path: Path) -> None:
+    """Ranks reduce what trains and nothing else; each backbone's frozen rest has no gradient to wait for."""
+    values = {**settings(tmp_path), "optimization.log_every_n_steps": 1, "env.batch_size": 8}
+    check_two_ranks(reviews(tmp_path), values, tmp_path)
+
+
+def test_less_memory_changes_no_bit(tmp_path: Path) -> None:
+    """Nothing before the first adapter has a gradient: computing layers again must not lose theirs."""
+    card, values = reviews(tmp_path), {**settings(tmp_path), "optimization.max_epochs": 1}
+    runs = [Run(card, str(tmp_path / name), values, tmp_path / f"{name}-rows") for name in ("one", "two")]
+    runs[0].go()
+    runs[1].go(model__hf_text__gradient_checkpointing=True)
+    assert runs[0].tensors() == runs[1].tensors()

@@ -1,12 +1,15 @@
 """Owns what a network is taught by beside the labels of its rows: mixed images, a teacher. The loop knows neither."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from carryover.data.loader import Features
 from carryover.data.mixup import MixupConfig
+from carryover.models.family import Outputs
 from carryover.tasks.task import Task
 from carryover.train.distiller import DistillerConfig
 from carryover.train.engine import Prepare, as_it_is
@@ -25,7 +28,7 @@ class Lessons:
 
     features: Features
     prepare: Prepare
-    loss: Any
+    loss: Callable[[Outputs, Any], Tensor]
 
 
 def lessons_of(

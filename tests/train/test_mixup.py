@@ -10,7 +10,11 @@ import torch
 from carryover.data.loader import Batch, Micro
 from carryover.data.mixup import MixupConfig
 from carryover.ground.errors import WrongInput
+from carryover.models.family import Outputs
+from carryover.tasks.classification import ClassificationTask
+from carryover.tasks.regression import RegressionTask
 from carryover.train.mixup import Mixing
+from carryover.train.sections import Optimization
 from tests.train.attempts import Killed, Run
 from tests.train.test_families import CASES, SMALL, prepared
 
@@ -117,3 +121,22 @@ def test_what_has_no_place_for_mixed_labels_says_so() -> None:
         MixupConfig(turn_on=True, mixup_alpha=0.0, cutmix_alpha=0.0)
     with pytest.raises(WrongInput, match=r"data\.mixup\.turn_on: the model reads no image"):
         MixupConfig(turn_on=True).check_columns([])
+    task = ClassificationTask("binary", "y", ("a", "b"), 1)
+    with pytest.raises(WrongInput, match=r"data\.mixup\.turn_on: labels of regression can't be mixed"):
+        Optimization().loss(RegressionTask("y", 0.0, 1.0), mixed=True)
+    with pytest.raises(WrongInput, match=r"data\.mixup\.turn_on: focal_loss has no place for mixed labels"):
+        Optimization(loss_func="focal_loss").loss(task, mixed=True)
+    with pytest.raises(WrongInput, match=r"label_smoothing: 0\.1 is not possible.*give data\.mixup\.label_smoothing"):
+        Optimization(label_smoothing=0.1).loss(task, mixed=True)
+
+
+def test_loss_of_mixed_labels_is_the_mix_of_two_losses() -> None:
+    task = ClassificationTask("multiclass", "y", ("a", "b", "c"), None)
+    logits, auxiliary = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.ones(4, 3)
+    outputs = Outputs(logits, ((0.5, auxiliary),))
+    plain, share = batch([1] * 4), 0.3
+    one, other = (task.loss(outputs, targets) for targets in (plain.targets, plain.targets.flip(0)))
+    mixed = torch.nn.functional.one_hot(plain.targets, CLASSES) * share
+    mixed = mixed + torch.nn.functional.one_hot(plain.targets.flip(0), CLASSES) * (1 - share)
+    loss = Optimization().loss(task, mixed=True)(outputs, mixed)
+    torch.testing.assert_close(loss, share * one + (1 - share) * other)

@@ -21,6 +21,15 @@ def test_names_and_defaults() -> None:
         "data.label.numerical_preprocessing": "standardscaler",
         "data.pos_label": None,
         "data.modality_dropout": 0.0,
+        "data.mixup.turn_on": False,
+        "data.mixup.mixup_alpha": 0.8,
+        "data.mixup.cutmix_alpha": 1.0,
+        "data.mixup.cutmix_minmax": None,
+        "data.mixup.prob": 1.0,
+        "data.mixup.switch_prob": 0.5,
+        "data.mixup.mode": "batch",
+        "data.mixup.label_smoothing": 0.1,
+        "data.mixup.turn_off_epoch": 5,
         "data.record_samples": False,
     }
 

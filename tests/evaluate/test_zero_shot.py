@@ -50,7 +50,6 @@ def test_classes_are_told_as_the_checkpoint_itself_tells_them(
     asked: dict[str, Any] = {
         "class_name": ["no.place=great place"],
         "prompt": ["a photo of {}", "good {}"],
-        "split": "train",
     }
     found = evaluate(zero_shot=str(folder), dataset=[dataset["uri"]], store=dataset["store"], split="train", **asked)
     table = pq.read_table(found["predictions"]).sort_by("row")

@@ -185,13 +185,13 @@ class DataLater(FaultyStore):
 class PrunesFirst(Writer):
     """A writer that makes room before its new commit exists."""
 
-    def _append_commit(self, body: Any, digests: frozenset[str], keep: Keep) -> Any:
+    def _append_commit(self, body: Any, digests: frozenset[str], keep: Keep, **others: Any) -> Any:
         points = [*self._points, Point(self._head.number + 1, body["score"], digests)]
         kept = retention.what_to_keep(points, keep)
         needed = (self._finished or frozenset()).union(*(point.objects for point in points if point.number in kept))
         old = {name for point in self._points if point.number not in kept for name in point.objects}
         retention.remove(self.home.objects, old, needed=needed)
-        return super()._append_commit(body, digests, keep)
+        return super()._append_commit(body, digests, keep, **others)
 
 
 def _unclaimed(run: RunHome, **bid: Any) -> Writer | None:

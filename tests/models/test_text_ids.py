@@ -1,6 +1,7 @@
 """Several text columns as one sequence: what is trimmed, which separators and segments, what is missing."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -161,7 +162,7 @@ def test_a_pair_of_other_than_two_columns_is_refused(folder, names):
 def test_a_long_column_loses_its_end_or_in_training_is_cut_anywhere(folder):
     words = "one two three four five six"
     chunks = fitted(folder, "a", "b", stochastic_chunk=True, max_text_len=7, text_trivial_aug_maxscale=0.0)
-    rows = {"a": [words] * 64, "b": ["good"] * 64}
+    rows: Any = {"a": [words] * 64, "b": ["good"] * 64}
     kept = run(chunks, training=True, **rows)["ids"]
     stretches = {tuple(row[1:4]) for row in kept.tolist()}
     assert stretches == {tuple(ids(words)[first : first + 3]) for first in range(4)}
@@ -176,7 +177,7 @@ def test_a_long_column_loses_its_end_or_in_training_is_cut_anywhere(folder):
 
 def test_training_augments_and_inference_does_not(folder):
     preprocess = fitted(folder, "a", text_trivial_aug_maxscale=0.5, text_aug_detect_length=3)
-    rows = {"a": ["good film it was not bad"] * 64}
+    rows: Any = {"a": ["good film it was not bad"] * 64}
     again = FAMILY.restore(HFTextConfig(), preprocess.files())
     assert again == preprocess
     drawn = run(again, training=True, **rows)["ids"]

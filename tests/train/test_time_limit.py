@@ -3,6 +3,7 @@
 import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from carryover.ground.errors import RunAgain
 from carryover.steps.train_ddp import train_ddp
 from tests.train.attempts import Run, dataset
 
-EACH = {"resume__time_limit": "attempt"}
+EACH: dict[str, Any] = {"resume__time_limit": "attempt"}
 
 
 @pytest.fixture(scope="module")

@@ -116,6 +116,8 @@ def instances_in(values: Mapping[str, Any]) -> tuple[str, ...]:
 def build_config(values: Mapping[str, Any], *, path: str = "model") -> ModelConfig:
     """Return the `model` section's config object from nested plain values; raises WrongInput."""
     config = configs.build(config_class(instances_in(values)), values, path=path)
+    for name in config.names:
+        family_of(name)
     for section in instances_in(values):
         if section not in config.names:
             raise WrongInput(f"{path}.{section}: this section is not used; {path}.names must hold '{section}'")

@@ -44,6 +44,8 @@ def test_weights_in_a_file_count_by_its_bytes(tmp_path: Path) -> None:
     ("key", "words"),
     [
         ("model.document_transformer.checkpoint_name=x", "images of documents are out of scope; 'timm_image' reads"),
+        ("model.names=[ner_text]", "'ner_text': marking names in a text is out of scope"),
+        ("model.names=[hf_text, hf_textt]", "'hf_textt' is no model family .* did you mean 'hf_text'"),
         ("model.ner_text.max_text_len=9", "marking names in a text is out of scope"),
         ("model.t_few.length_norm=1", "few-shot T-Few is out of scope; 'hf_text' with"),
         ("data.column_features_pooling_mode=mean", "is of few-shot learning, which is out of scope"),

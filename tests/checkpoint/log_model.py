@@ -269,7 +269,8 @@ class Run:
         bad = {record.number: self._bad(record) for record in kept}
         for record in kept:
             assert not bad[record.number] - self.harmed, "a kept commit refers to an object that is not there"
-        whole = [record for record in kept if not self._all_bad(record)]
+        # One that is no longer kept may still be whole: its objects are a kept one's too, or not removed yet.
+        whole = [record for record in commits if not self._all_bad(record)]
         if not whole:
             return
         loaded = self.reader.load_newest(self._report)

@@ -102,6 +102,12 @@ class Machine(RuleBasedStateMachine):
     def holds(self) -> None:
         self.run.check()
 
+    def teardown(self) -> None:
+        # fsspec's memory is one for the process, and looks through all of it at every call.
+        memory = self.run.raw.fs
+        memory.store.clear()
+        memory.pseudo_dirs[:] = [""]
+
     def _pick(self, data: Any) -> Process:
         return data.draw(st.sampled_from(self.run.processes))
 

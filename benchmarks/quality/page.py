@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import bootstrap
 
-from benchmarks.quality.cases import CASES, ROOT, Case
+from benchmarks.quality.cases import CASES, ROOT, SEEDS, Case
 
 PAGE = ROOT / "docs" / "quality.md"
 RESAMPLES = 2000
@@ -62,6 +62,11 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         arms = [arm for name in case.arms if (arm := _arm(case, name, results))]
         if arms:
             parts.append(_section(case, arms))
+    done = {(one["case"], one["arm"], one["seed"]) for one in results}
+    runs = [(case.name, arm, seed) for case in CASES for arm in case.arms for seed in SEEDS]
+    missing = [f"{case} ({arm}, seed {seed})" for case, arm, seed in runs if (case, arm, seed) not in done]
+    if missing:
+        parts.append(f"## Not run yet\n\n{len(missing)} of {len(runs)} runs: {', '.join(missing)}.\n")
     return "\n".join(parts)
 
 

@@ -14,7 +14,7 @@ from carryover.ground.config import check, key
 from carryover.ground.digests import canonical
 from carryover.models import clip_source, columns, hf_source, pixels, text_ids
 from carryover.models.clip_source import Config
-from carryover.models.pixels import NORMS, Pixels
+from carryover.models.pixels import IMAGES, NORMS, TRANSFORMS, Pixels
 from carryover.models.text_augment import augmentation
 from carryover.models.text_ids import TextPreprocessor, Treatment
 
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from carryover.models.clip_layers import ClipEncoder
 
 SECTION = "model.clip"
-IMAGES = ("image_path", "image_bytes")
-# Stands in a Model for the folder that its weights once came from.
-LOCAL = "local"
-TRANSFORMS = "AutoMM's names with arguments, or module:Class(...)"
 
 
 @dataclass(frozen=True)
@@ -74,13 +70,8 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.checkpoint_name), "checkpoint_name", self.checkpoint_name, "a hub name or a folder")
-        pixels.check_transforms(self.train_transforms, "train_transforms")
-        pixels.check_transforms(self.val_transforms, "val_transforms")
-        check(self.image_size is None or self.image_size > 0, "image_size", self.image_size, "a positive number")
-        norms = f"one of {', '.join(NORMS)}, None"
-        check(self.image_norm is None or self.image_norm in NORMS, "image_norm", self.image_norm, norms)
-        most, words = self.max_image_num_per_column, self.text_aug_detect_length
-        check(most >= 1, "max_image_num_per_column", most, "1 or more")
+        pixels.check_image_keys(self)
+        words = self.text_aug_detect_length
         kinds = clip_source.TOKENIZER_KINDS
         check(self.tokenizer_name in kinds, "tokenizer_name", self.tokenizer_name, f"one of {', '.join(kinds)}")
         scale = self.text_trivial_aug_maxscale
@@ -133,7 +124,7 @@ class ClipFamily:
         clip_source.check_source(config.checkpoint_name, pretrained=config.pretrained)
 
     def portable(self, config: ClipConfig) -> ClipConfig:
-        return replace(config, checkpoint_name=LOCAL) if hf_source.is_folder(config.checkpoint_name) else config
+        return replace(config, checkpoint_name=hf_source.portable_name(config.checkpoint_name))
 
     def reads(self, schema: Schema, config: ClipConfig) -> tuple[Column, ...]:
         return tuple(column for column in schema.features() if column.type in (*IMAGES, "text"))

@@ -44,6 +44,8 @@ SHIFTED_POSITIONS = frozenset(
     + "roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod".split()
 )
 KEY = "model.hf_text.checkpoint_name"
+# Stands in a Model for the folder that its weights once came from.
+LOCAL = "local"
 # Before it, a crafted pickle got past weights_only: CVE-2025-32434 (up to 2.5), CVE-2026-24747 (up to 2.9).
 OLDEST_TORCH = (2, 10)
 
@@ -51,6 +53,11 @@ OLDEST_TORCH = (2, 10)
 def is_folder(name: str) -> bool:
     """Tell whether a checkpoint name means a folder on this machine: it is one, or it is spelled as a path."""
     return os.path.isdir(os.path.expanduser(name)) or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def portable_name(name: str) -> str:
+    """Return a checkpoint's name as a Model keeps it: the same folder may lie elsewhere tomorrow."""
+    return LOCAL if is_folder(name) else name
 
 
 def check_source(name: str, *, pretrained: bool, key: str = KEY, tokenizer: bool = True) -> str:

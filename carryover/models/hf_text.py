@@ -19,8 +19,6 @@ POOLING = ("cls", "mean")
 PAIRS = ("joined", "siamese")
 # Encoders with relative positions and tokenizers without a limit take any length; no text needs more than memory has.
 UNBOUNDED = 512
-# Stands in a Model for the folder that its weights once came from.
-LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class HFTextFamily:
 
     def portable(self, config: HFTextConfig) -> HFTextConfig:
         # The same folder may lie elsewhere tomorrow, and the Model made from it must still have the same digest.
-        name = LOCAL if hf_source.is_folder(config.checkpoint_name) else config.checkpoint_name
+        name = hf_source.portable_name(config.checkpoint_name)
         return replace(config, checkpoint_name=name, gradient_checkpointing=False)
 
     def reads(self, schema: Schema, config: HFTextConfig) -> tuple[Column, ...]:

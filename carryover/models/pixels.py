@@ -20,10 +20,14 @@ import pyarrow as pa
 
 from carryover.data.images import NotUsable
 from carryover.data.order import mix
+from carryover.ground.config import check
 from carryover.ground.console import warn
 from carryover.ground.errors import WrongInput
 from carryover.models import columns, image_transforms
 
+# Types of the columns that hold images.
+IMAGES = ("image_path", "image_bytes")
+TRANSFORMS = "AutoMM's names with arguments, or module:Class(...)"
 TRAIN = ("resize_shorter_side", "center_crop", "trivial_augment")
 VALIDATION = ("resize_shorter_side", "center_crop")
 # Mean and standard deviation of red, green and blue, of values from 0 to 1.
@@ -41,6 +45,16 @@ def check_transforms(texts: Sequence[str], path: str) -> None:
             image_transforms.parse(text)
         except WrongInput as error:
             raise WrongInput(f"{path}: {error}") from None
+
+
+def check_image_keys(config: Any) -> None:
+    """Check the keys that every family of images has; raises WrongInput."""
+    check_transforms(config.train_transforms, "train_transforms")
+    check_transforms(config.val_transforms, "val_transforms")
+    size, norm, most = config.image_size, config.image_norm, config.max_image_num_per_column
+    check(size is None or size > 0, "image_size", size, "a positive number")
+    check(norm is None or norm in NORMS, "image_norm", norm, f"one of {', '.join(NORMS)}, None")
+    check(most >= 1, "max_image_num_per_column", most, "1 or more")
 
 
 @dataclass(frozen=True)

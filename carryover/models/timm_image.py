@@ -13,19 +13,14 @@ from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.ground.digests import canonical
 from carryover.ground.errors import WrongInput
-from carryover.models import pixels, timm_source
-from carryover.models.hf_source import is_folder
-from carryover.models.pixels import NORMS, Pixels
+from carryover.models import hf_source, pixels, timm_source
+from carryover.models.pixels import IMAGES, NORMS, TRANSFORMS, Pixels
 from carryover.models.timm_source import ImageModel
 
 if TYPE_CHECKING:
     from carryover.models.image_layers import ImageEncoder
 
 MIXING = ("all_images", "all_logits")
-IMAGES = ("image_path", "image_bytes")
-# Stands in a Model for the folder that its weights once came from.
-LOCAL = "local"
-TRANSFORMS = "AutoMM's names with arguments, or module:Class(...)"
 
 
 @dataclass(frozen=True)
@@ -59,14 +54,8 @@ class TimmImageConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.checkpoint_name), "checkpoint_name", self.checkpoint_name, "a name or a folder")
-        pixels.check_transforms(self.train_transforms, "train_transforms")
-        pixels.check_transforms(self.val_transforms, "val_transforms")
-        check(self.image_size is None or self.image_size > 0, "image_size", self.image_size, "a positive number")
-        norms = f"one of {', '.join(NORMS)}, None"
-        check(self.image_norm is None or self.image_norm in NORMS, "image_norm", self.image_norm, norms)
+        pixels.check_image_keys(self)
         check(self.mix_choice in MIXING, "mix_choice", self.mix_choice, f"one of {', '.join(MIXING)}")
-        most = self.max_image_num_per_column
-        check(most >= 1, "max_image_num_per_column", most, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ class TimmImageFamily:
         timm_source.check_source(config.checkpoint_name, pretrained=config.pretrained)
 
     def portable(self, config: TimmImageConfig) -> TimmImageConfig:
-        return replace(config, checkpoint_name=LOCAL) if is_folder(config.checkpoint_name) else config
+        return replace(config, checkpoint_name=hf_source.portable_name(config.checkpoint_name))
 
     def reads(self, schema: Schema, config: TimmImageConfig) -> tuple[Column, ...]:
         return tuple(column for column in schema.features() if column.type in IMAGES)

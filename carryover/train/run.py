@@ -80,6 +80,47 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     home = RunHome(storage.open_store(spec.home))
     loaded = load_agreed(home, device)
     writer = Writer.resume(home, spec.handoff, loaded) if dist.rank() == 0 else None
+    asked = recipe.optimization
+    parts, state, lessons, engine = _begin(spec, recipe, device, home, loaded)
+    # The tensors of the checkpoint are no longer needed in memory.
+    del loaded
+    run = _training(spec, recipe, home, writer, parts, lessons, state, engine, stop)
+    try:
+        reason = train(run)
+    finally:
+        run.saver.close()
+    if reason == PREEMPTED:
+        # Together: while rank 0 still saves, a rank that has ended would look like a lost one.
+        dist.barrier()
+        raise RunAgain(f"stopped on request; all is saved at step {state.step}: the same command goes on from there")
+    final = choose_weights(
+        home,
+        engine.network,
+        state,
+        run.validator,
+        method=asked.top_k_average_method,
+        count=asked.top_k,
+        stop=stop,
+    )
+    if writer:
+        finish(
+            writer,
+            spec,
+            recipe.flat(),
+            parts,
+            state,
+            reason=reason,
+            limits=run.limits.asked(),
+            metric=find_metric(asked.val_metric, parts.task.problem_type).name,
+            weights=engine.weights(),
+            final=final,
+        )
+
+
+def _begin(
+    spec: Spec, recipe: Recipe, device: torch.device, home: RunHome, loaded: Loaded | None
+) -> tuple[Parts, RunState, Lessons, Engine]:
+    """Make what the recipe asks for, and put back what the checkpoint has."""
     schema = Schema.from_json(spec.schema)
     asked = recipe.optimization
     with trust.pickles(trusted=spec.trust_pickle):
@@ -116,39 +157,7 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     )
     if loaded:
         engine.load_optimizer(restore(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)
-    # The tensors of the checkpoint are no longer needed in memory.
-    del loaded
-    run = _training(spec, recipe, home, writer, parts, lessons, state, engine, stop)
-    try:
-        reason = train(run)
-    finally:
-        run.saver.close()
-    if reason == PREEMPTED:
-        # Together: while rank 0 still saves, a rank that has ended would look like a lost one.
-        dist.barrier()
-        raise RunAgain(f"stopped on request; all is saved at step {state.step}: the same command goes on from there")
-    final = choose_weights(
-        home,
-        engine.network,
-        state,
-        run.validator,
-        method=asked.top_k_average_method,
-        count=asked.top_k,
-        stop=stop,
-    )
-    if writer:
-        finish(
-            writer,
-            spec,
-            recipe.flat(),
-            parts,
-            state,
-            reason=reason,
-            limits=run.limits.asked(),
-            metric=find_metric(asked.val_metric, parts.task.problem_type).name,
-            weights=engine.weights(),
-            final=final,
-        )
+    return parts, state, lessons, engine
 
 
 def _state(spec: Spec, loaded: Loaded | None) -> RunState:

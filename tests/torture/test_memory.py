@@ -20,8 +20,8 @@ from tests.torture.kills import Job, judge_last, reference
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-# With two, once of four times, a rank without memory stood still in C++ instead of failing, and the other waited for it:
-# that is for the long suite, until it is known what can be done about it.
+# With two, once of four times, a rank without memory stood still in C++ instead of failing, and the other waited for
+# it: that is for the long suite, until it is known what can be done about it.
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("planted", ["no memory for Python", "no memory for torch"])
 def test_an_allocation_fails_in_one_rank(card: DatasetCard, tmp_path: Path, planted: str, ranks: int) -> None:

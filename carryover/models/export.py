@@ -194,7 +194,7 @@ def find_model(source: str, *, store: str = "") -> Found:
         WrongInput: when there is no Model, or its files are nowhere.
     """
     if source.startswith("champion:"):
-        raise WrongInput(f"{source}: champions come with a later version; give a Model's URI or run:KEY")
+        raise WrongInput(f"{source}: a champion can be named to a step only; give a Model's URI or run:KEY here")
     if source.startswith("run:"):
         _, finish = finished_run(source.removeprefix("run:"), store)
         source = storage.join(storage.join(store, MODELS), finish.body["model"])
@@ -264,18 +264,34 @@ def load_model(found: Found, *, num_outputs: int, device: "torch.device | str" =
     Raises:
         Damaged: when a file is not what was written, or the weights do not fit the network.
     """
-    import torch
     from safetensors.torch import load
 
-    files = found.files()
-    assembly = assembly_from_json(json.loads(files[ASSEMBLY]))
-    preprocessing = restore_preprocessing(assembly, files)
-    network = build_network(assembly, preprocessing, num_outputs, pretrained=False)
+    files, weights = found.files(), load(found.read(WEIGHTS))
     try:
-        weights = load(found.read(WEIGHTS))
-        # A Model trained in 64 bits keeps its digits.
-        wide = any(value.dtype == torch.float64 for value in weights.values())
-        (network.double() if wide else network).load_state_dict(weights)
+        assembly, preprocessing, network = rebuild(files, weights, num_outputs=num_outputs)
     except RuntimeError as error:
         raise Damaged(f"{found.folder.at(WEIGHTS)}: {' '.join(str(error).split())[:300]}") from error
     return LoadedModel(found.card, assembly, preprocessing, network.to(device).eval(), files)
+
+
+def rebuild(
+    files: Mapping[str, bytes], weights: "Mapping[str, torch.Tensor]", *, num_outputs: int
+) -> "tuple[Assembly, Preprocessing, Network]":
+    """Return what a Model's or a commit's own files and weights are; nothing else is read.
+
+    Args:
+        files: as `model_files` gives them; others play no part.
+        weights: by the names of the state_dict.
+
+    Raises:
+        RuntimeError: when the weights do not fit the network.
+    """
+    import torch
+
+    assembly = assembly_from_json(json.loads(files[ASSEMBLY]))
+    preprocessing = restore_preprocessing(assembly, files)
+    network = build_network(assembly, preprocessing, num_outputs, pretrained=False)
+    # What was trained in 64 bits keeps its digits.
+    wide = any(value.dtype == torch.float64 for value in weights.values())
+    (network.double() if wide else network).load_state_dict(weights)
+    return assembly, preprocessing, network

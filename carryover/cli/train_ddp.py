@@ -11,6 +11,13 @@ from carryover.cli.options import ManyValues, output_options, recipe_options, st
 @store_option
 @output_options
 @click.option("--run-key", default="", metavar="KEY", help="Go on with this run; keys not given come from it.")
+@click.option(
+    "--init-from",
+    default="",
+    metavar="MODEL",
+    help="Extend this Model (its URI or folder, or run:KEY): start with its weights, classes and preprocessing; keys "
+    "not given are those it was made with.",
+)
 @click.option("--owner", default="", metavar="ID", help="Who runs this (a workflow's id); retries supersede at once.")
 @click.option("--takeover", is_flag=True, help="Take the run even from an owner that is alive.")
 @click.option(

@@ -28,6 +28,8 @@ from carryover.models.peft import Adaptation
 from carryover.models.registry import DEFAULT_NAMES, FAMILIES, KEY_ALIASES, REFUSED
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from carryover.models.layers import Network
 
 PREPROCESSORS, TOKENIZER = "preprocessors/", "tokenizer/"
@@ -354,10 +356,15 @@ def build_network(
         for branch in assembly.branches
     }
     if assembly.adaptation:
-        for name, module in branches.items():
-            peft.adapt(module, assembly.adaptation, name=name)
+        adapt(branches, assembly.adaptation)
     if fusion is None:
         return Network(branches, None, weight=0.0)
     widths = [module.out_features for module in branches.values()]
     joined = FAMILIES.load(fusion.family).network(fusion.config, widths, num_outputs=num_outputs)
     return Network(branches, (fusion.name, joined), weight=weight)
+
+
+def adapt(branches: "Mapping[str, nn.Module]", adaptation: Adaptation) -> None:
+    """Freeze what an adaptation freezes in each branch, and put its adapters in; raises WrongInput."""
+    for name, module in branches.items():
+        peft.adapt(module, adaptation, name=name)

@@ -24,27 +24,25 @@ from carryover.checkpoint.heartbeat import Beat
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.writer import Writer
-from carryover.data.manifest import DatasetCard, load_card
 from carryover.data.rows import materialise
 from carryover.ground import storage
 from carryover.ground.config import check
 from carryover.ground.console import say, warn
-from carryover.ground.digests import same
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
-from carryover.ground.storage import Store
 from carryover.launch import hardware, ranks
 from carryover.models.assembly import choose
 from carryover.models.card import MODELS, ModelCard
 from carryover.models.export import write_model
-from carryover.steps.results import probe, resolve_store, write_result
-from carryover.steps.teacher import check_teacher, named_teacher
-from carryover.tasks.metrics import find_metric
+from carryover.steps import parent as parents
+from carryover.steps.plan import Plan, make_plan, settings_of
+from carryover.steps.results import write_result
+from carryover.steps.teacher import check_teacher
 from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
 from carryover.train.environment import ranks_of
-from carryover.train.limits import TIME_UP, Limits, is_finished, limits_of
+from carryover.train.limits import TIME_UP, is_finished
 from carryover.train.outcome import model_of, versions
-from carryover.train.recipe import Recipe
+from carryover.train.parent import EXTEND
 from carryover.train.spec import Spec
 from carryover.train.twins import near_twins
 
@@ -55,20 +53,6 @@ FORMAT = 1
 MOST_FRUITLESS = 3
 RESUME = ("auto", "never", "must")
 _ERRORS = {error.exit_code: error for error in (WrongInput, RunAgain, Superseded, NoProgress)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One start, with everything that could be wrong about it checked."""
-
-    store: Store
-    home: RunHome
-    run_key: str
-    recipe: Recipe
-    changes: Mapping[str, Any]
-    card: DatasetCard
-    limits: Limits
-    time_limit: float | None
 
 
 @dataclass(frozen=True)
@@ -89,6 +73,7 @@ def train_ddp(
     recipe: str = "",
     overrides: Sequence[str] = (),
     run_key: str = "",
+    init_from: str = "",
     owner: str = "",
     takeover: bool = False,
     resume: str = "auto",
@@ -104,6 +89,8 @@ def train_ddp(
         recipe: path of a YAML file, or YAML text.
         overrides: "key=value" each; they win over the recipe.
         run_key: go on with this run; keys not given come from it. "": the run that dataset and recipe name.
+        init_from: a Model to extend: URI of its folder or card, or run:KEY. The run starts with its weights, classes
+            and preprocessing, and keys not given are those it was made with. "": start anew.
         owner: who we are (a workflow's id), so that a retry supersedes its older attempt at once. "": this process.
         resume: "auto", "never" (refuse to go on with a run that has commits) or "must" (refuse to start from zero).
         nproc_per_node: ranks. None: one for each GPU that env.num_gpus allows, one without any.
@@ -125,7 +112,7 @@ def train_ddp(
         storage.scheme_of(output)
     # While there are ranks, launch.ranks hears the signal instead and lets them save.
     with ranks.on_stop_signal(_stop):
-        plan = _plan(dataset, store, recipe, overrides, run_key, time_limit)
+        plan = make_plan(dataset, store, recipe, overrides, run_key, init_from, time_limit)
         finish = _finished(plan) or _train(
             plan, owner, takeover, resume, Launch(nproc_per_node, grace_seconds, trust_pickle)
         )
@@ -135,78 +122,6 @@ def train_ddp(
 
 def _stop() -> None:
     raise RunAgain("stopped while no rank was training; the same command goes on")
-
-
-def _plan(
-    dataset: str, store: str, recipe: str, overrides: Sequence[str], run_key: str, time_limit: float | None
-) -> Plan:
-    """Check everything a person gave, and say which run it is."""
-    given = recipes.given(recipe, overrides)
-    # A recipe that is wrong by itself is said before anything is looked up.
-    recipes.make(given)
-    card = load_card(dataset)
-    if not card.splits["train"].rows:
-        raise WrongInput(f"dataset {dataset}: its train split is empty; give more rows or another fraction")
-    where = storage.open_store(resolve_store(store))
-    probe(where)
-    given = named_teacher(given, store=where.uri)
-    if run_key:
-        home, made, changes = _named_run(where, run_key, given, card)
-    else:
-        made = recipes.make(given)
-        run_key = recipes.run_key(card.digest, "", recipes.identity(made))
-        home = RunHome.open(where, run_key)
-        made, changes = _this_run(home, run_key, given, made)
-    try:
-        find_metric(made.optimization.val_metric, card.schema.problem_type)
-    except WrongInput as error:
-        raise WrongInput(f"optimization.val_metric: {error}") from None
-    limits = limits_of(
-        made.optimization,
-        made.env,
-        made.resume,
-        rows=card.splits["train"].rows,
-        validates=card.splits["validation"].rows > 0,
-        time_limit=time_limit,
-    )
-    return Plan(where, home, run_key, made, changes, card, limits, time_limit)
-
-
-def _named_run(
-    store: Store, run_key: str, given: Mapping[str, Any], card: DatasetCard
-) -> tuple[RunHome, Recipe, dict[str, Any]]:
-    """Return the run that a person named, and the recipe it goes on with."""
-    home = RunHome.open(store, run_key)
-    if not home.exists():
-        raise WrongInput(f"--run-key {run_key}: {store.uri} has no such run; leave it out to start a new one")
-    there = home.run()["dataset"]["digest"]
-    if there != card.digest:
-        raise WrongInput(
-            f"--run-key {run_key}: that run was trained on dataset {there[:32]}, not on {card.digest[:32]}; "
-            "a run can't change its data: leave out --run-key for a new run"
-        )
-    before = _settings(home)
-    made = recipes.make({**before, **given})
-    return home, made, recipes.check_changes(before, made, run=run_key, was=home.run()["identity"])
-
-
-def _this_run(home: RunHome, run_key: str, given: Mapping[str, Any], made: Recipe) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe to go on with: what run.json says, with the keys given now that leave the run what it is."""
-    if not home.exists():
-        return made, {}
-    before, known = _settings(home), recipes.keys_of(made)
-    # The same run key means the same content of folders, but they may lie elsewhere now.
-    now = {name: value for name, value in given.items() if not known[name].identity or recipes.is_place(name)}
-    merged = recipes.make({**before, **now})
-    if not same(recipes.identity(merged), recipes.identity(made)):
-        say(f"run {run_key} was continued with other settings; it goes on with those")
-    return merged, recipes.check_changes(before, merged, run=run_key, was=home.run()["identity"])
-
-
-def _settings(home: RunHome) -> dict[str, Any]:
-    """Return every key as the run last had it: run.json, and what later attempts changed."""
-    last = home.latest_claim()
-    return recipes.settings_of(home.run()["recipe"], last.body["changes"] if last else {})
 
 
 def _finished(plan: Plan) -> Record | None:
@@ -263,7 +178,8 @@ def _attempt(plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path,
         home=plan.home.store.uri,
         run_key=plan.run_key,
         recipe=plan.recipe.flat(),
-        schema=plan.card.schema.to_json(),
+        schema=plan.schema.to_json(),
+        parent=plan.parent.to_json() if plan.parent else None,
         rows=rows,
         dataset={"digest": plan.card.digest, "uri": plan.card.at},
         handoff=writer.handoff(),
@@ -290,20 +206,24 @@ def _announce(plan: Plan, count: int) -> None:
     """Say what is about to happen, and what a person may have meant instead."""
     if plan.home.exists():
         say(f"run {plan.run_key} exists: going on with it")
-        before, known = _settings(plan.home), recipes.keys_of(plan.recipe)
+        before, known = settings_of(plan.home), recipes.keys_of(plan.recipe)
         for name, value in plan.changes.items():
             say(f"  {name}: {before.get(name, known[name].default)!r} -> {value!r}")
     else:
-        schema, mixup = plan.card.schema, plan.recipe.data.mixup
+        schema, mixup = plan.schema, plan.recipe.data.mixup
         asked = plan.recipe.optimization
-        assembly = choose(plan.recipe.model, schema, plan.recipe.data, adaptation=asked.adaptation)
+        if plan.parent and plan.parent.kind == EXTEND:
+            say(f"extends Model {plan.parent.digest} of {plan.parent.uri}")
+            assembly = parents.assembly_of(plan.parent)
+        else:
+            assembly = choose(plan.recipe.model, schema, plan.recipe.data, adaptation=asked.adaptation)
         asked.loss(make_task(schema, plan.recipe.data, loss_func=asked.loss_func), mixed=mixup.turn_on)
         read = {name for branch in assembly.branches for name in branch.columns}
         mixup.check_columns(column for column in schema.features() if column.name in read)
         say(f"run {plan.run_key}: new; {', '.join(branch.name for branch in assembly.branches)}")
         if assembly.unused:
             warn(f"no model reads column {', '.join(assembly.unused)}")
-        for twin in near_twins(plan.store, plan.card.digest, plan.recipe):
+        for twin in near_twins(plan.store, plan.card.digest, plan.recipe, parent=plan.parent):
             key = twin.run_key
             say(f"near twin: run {key} differs only in {twin.words}; to go on with it: --run-key {key}")
     if not plan.card.splits["validation"].rows:
@@ -335,7 +255,7 @@ def _run_json(plan: Plan) -> dict[str, Any]:
         "recipe": plan.recipe.flat(),
         "identity": recipes.identity(plan.recipe),
         "dataset": {"digest": plan.card.digest, "uri": plan.card.at},
-        "parent": None,
+        "parent": plan.parent.to_json() if plan.parent else None,
         "versions": versions(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -370,6 +290,8 @@ def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict
         "attempts": last.attempt if last else 0,
         "lost_steps": metrics["lost_steps"],
         "dataset_digest": plan.card.digest,
+        "parent_digest": plan.parent.digest if plan.parent else "",
+        "parent_uri": plan.parent.uri if plan.parent else "",
         "seconds": round(seconds, 3),
         "version": __version__,
     }

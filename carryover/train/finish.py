@@ -49,6 +49,7 @@ def finish(
         checkpoint_uri=spec.home,
         dataset=spec.dataset,
         store=store_of(spec.home),
+        parent=spec.parent,
         metrics={f"val_{metric}": final.score},
         versions=versions(),
     )

@@ -36,6 +36,7 @@ from carryover.train.lessons import Lessons, lessons_of
 from carryover.train.limits import Limits, limits_of
 from carryover.train.loop import PREEMPTED, Training, train
 from carryover.train.optim import PREFIX as OPTIMIZER
+from carryover.train.parent import parent_from_json
 from carryover.train.progress import Progress, Silent
 from carryover.train.recipe import Recipe
 from carryover.train.samples import SampleRecord
@@ -130,6 +131,7 @@ def _begin(
             schema,
             home,
             loaded,
+            parent=parent_from_json(spec.parent),
             seed=recipe.seed,
             loss_func=asked.loss_func,
             adaptation=asked.adaptation,

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from carryover.models.assembly import (
     Assembly,
     ModelConfig,
     Preprocessing,
+    adapt,
     assembly_from_json,
     build_network,
     build_preprocessing,
@@ -26,12 +27,13 @@ from carryover.models.assembly import (
     restore_preprocessing,
 )
 from carryover.models.card import ASSEMBLY
-from carryover.models.export import model_files
-from carryover.models.peft import Adaptation
+from carryover.models.export import find_model, load_model, model_files
+from carryover.models.peft import Adaptation, merged
 from carryover.tasks.losses import AUTO
 from carryover.tasks.task import Task, make_task, restore_task, task_files
 from carryover.train.engine import MODEL
 from carryover.train.environment import CompileConfig, Env
+from carryover.train.parent import EXTEND, Parent
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def build_parts(
     home: RunHome,
     loaded: Loaded | None,
     *,
+    parent: Parent | None = None,
     seed: int,
     loss_func: str = AUTO,
     adaptation: Adaptation | None = None,
@@ -145,7 +148,10 @@ def build_parts(
     """Return the model that a recipe and a schema ask for, with a checkpoint's weights where there is one.
 
     A checkpoint brings its tokenizers and preprocessors along: nothing is fetched again, and nothing can have changed.
+    Without one, the weights are those of the parent, where there is one.
     """
+    if not loaded and parent and parent.kind == EXTEND:
+        return _extended(parent, model, data, schema, seed=seed, adaptation=adaptation)
     if loaded:
         files = home.read_files(loaded.record)
         assembly = renewed(assembly_from_json(json.loads(files[ASSEMBLY])), model)
@@ -162,6 +168,31 @@ def build_parts(
     if loaded:
         load_weights(network, restore(loaded.tensors(f"{MODEL}/")))
     return Parts(assembly, preprocessing, task, network, files)
+
+
+def _extended(
+    parent: Parent, model: ModelConfig, data: DataConfig, schema: Schema, *, seed: int, adaptation: Adaptation | None
+) -> Parts:
+    """Return a Model as a run begins with it: its files and weights, with the adapters that are asked for now."""
+    found = find_model(parent.uri)
+    if found.card.digest != parent.digest:
+        raise WrongInput(f"{parent.uri}: holds Model {found.card.digest}, and the run is to extend {parent.digest}")
+    files = found.files()
+    task = restore_task(files)
+    old = load_model(found, num_outputs=task.num_outputs)
+    same = adaptation == old.assembly.adaptation
+    assembly = renewed(old.assembly, model)
+    preprocessing = restore_preprocessing(assembly, files, dropout=data.modality_dropout)
+    # New adapters, like all new layers, are a function of the seed; old ones that are not wanted are merged.
+    torch.manual_seed(seed)
+    bare = assembly if same else replace(assembly, adaptation=None)
+    network = build_network(bare, preprocessing, task.num_outputs, pretrained=False)
+    weights = (old.network if same else merged(old.network)).state_dict()
+    load_weights(network, {f"{MODEL}/{name}": value for name, value in weights.items()})
+    if adaptation and not same:
+        adapt({name: network.get_submodule(name) for name in network.branch_names}, adaptation)
+    assembly = replace(assembly, adaptation=adaptation)
+    return Parts(assembly, preprocessing, task, network, model_files(assembly, preprocessing, task_files(task)))
 
 
 def load_weights(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:

@@ -12,7 +12,8 @@ class Spec:
     Attributes:
         home: URI of the run's folder.
         recipe: every key, resolved.
-        schema: of the dataset, as `Schema.to_json` gives it.
+        schema: of the dataset as the model has it, as `Schema.to_json` gives it.
+        parent: what the run starts from, as `Parent.to_json` gives it; None for nothing.
         rows: split -> local Arrow file.
         dataset: {"digest", "uri"}, for the Model's card.
         handoff: the claim, as `Writer.handoff` gives it.
@@ -35,6 +36,7 @@ class Spec:
     progress: str
     first_step: str
     trust_pickle: bool = False
+    parent: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values; `Spec(**values)` is the way back."""

@@ -9,6 +9,7 @@ from carryover.checkpoint.layout import RUNS, Damaged
 from carryover.ground.digests import same
 from carryover.ground.storage import Store
 from carryover.train import recipe as recipes
+from carryover.train.parent import Parent, identity_of
 from carryover.train.recipe import Recipe
 
 MOST = 3
@@ -24,15 +25,19 @@ class Twin:
     words: str
 
 
-def near_twins(store: Store, dataset: str, recipe: Recipe) -> list[Twin]:
-    """Return up to `MOST` runs on the same data whose recipe differs from this one only in keys that may change."""
+def near_twins(store: Store, dataset: str, recipe: Recipe, *, parent: Parent | None = None) -> list[Twin]:
+    """Return up to `MOST` runs on the same data and from the same parent that this one could have been meant to be.
+
+    Their recipe differs from this one only in keys that may change.
+    """
     mine, known, twins = recipes.identity(recipe), recipes.keys_of(recipe), []
+    began = parent.identity if parent else ""
     for run_key in store.folders(RUNS)[:MOST_LOOKED_AT]:
         try:
             run = RunHome.open(store, run_key).run_alone()
         except Damaged:
             continue  # A folder that is no run is nobody's twin.
-        if run.get("dataset", {}).get("digest") != dataset or run.get("parent"):
+        if run.get("dataset", {}).get("digest") != dataset or identity_of(run.get("parent")) != began:
             continue
         other = run["identity"]
         different = sorted(name for name in {*mine, *other} if not same(mine.get(name), other.get(name)))

@@ -1,0 +1,109 @@
+"""Owns what train-ddp decides about a run's parent before a rank starts: that it fits, and what is taken from it.
+
+--init-from --open_model--> Found --check_fit--> Parent
+                            card.recipe, card.assembly  + keys given now --inherited--> the run's keys
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from carryover.data.manifest import DatasetCard
+from carryover.data.schema import Schema
+from carryover.ground import config as configs
+from carryover.ground.digests import same
+from carryover.ground.errors import WrongInput
+from carryover.models.assembly import Assembly, assembly_from_json
+from carryover.models.card import ModelCard
+from carryover.models.export import Found, find_model
+from carryover.steps.evaluate import check_fit
+from carryover.steps.model_source import open_model
+from carryover.train import recipe as recipes
+from carryover.train.parent import EXTEND, Parent
+from carryover.train.recipe import Flat
+
+# What makes the Model's preprocessing and outputs: it comes with the Model, ready made.
+FIXED = ("data.numerical.", "data.categorical.", "data.text.", "data.image.", "data.label.", "data.pos_label")
+# What belongs to one run and not to the model it made.
+NOT_INHERITED = ("distiller.", "data.mode", "data.replay.", "remedy.", "model.")
+
+
+def extended(source: str, card: DatasetCard, *, store: str) -> tuple[Parent, Found]:
+    """Return the Model that a new run is to extend, checked against the data that it is to learn.
+
+    Raises:
+        WrongInput: when there is none, or it doesn't fit the data; all reasons at once.
+    """
+    try:
+        found = open_model(source, store=store)
+        check_fit(found.card, card, "train")
+    except WrongInput as error:
+        raise WrongInput(f"--init-from {source}: {error}") from None
+    model = found.card
+    parent = Parent(
+        kind=EXTEND,
+        uri=found.folder.uri,
+        digest=model.digest,
+        run_key=model.run_key,
+        step=model.step,
+        checkpoint_uri=model.checkpoint_uri,
+        dataset=dict(model.dataset),
+        problem_type=model.schema.problem_type,
+        classes=model.schema.classes,
+    )
+    return parent, found
+
+
+def schema_of(parent: Parent | None, schema: Schema) -> Schema:
+    """Return the schema of the data as the run has it: a Model that is extended keeps its classes, in its order."""
+    if parent is None or parent.problem_type is None:
+        return schema
+    return replace(schema, problem_type=parent.problem_type, classes=parent.classes)
+
+
+def inherited(model: ModelCard, given: Mapping[str, Any]) -> Flat:
+    """Return the keys of a run that extends a Model: those given now, and for all others what the Model was made with.
+
+    Raises:
+        WrongInput: for a key given that the Model has fixed, with both values and the way out.
+    """
+    own = _model_keys(assembly_from_json(model.assembly))
+    made = recipes.make({**_settings(model), **own})
+    known = recipes.keys_of(made)
+    taken = {
+        name: value
+        for name, value in made.flat().items()
+        if known[name].identity and not name.startswith(NOT_INHERITED)
+    }
+    base = {**taken, **own}
+    for name, value in recipes.make({**own, **given}).flat().items():
+        fixed = name.startswith((*FIXED, "model.")) and known[name].identity and not recipes.is_place(name)
+        if name in given and fixed and not same(base.get(name, known[name].default), value):
+            raise WrongInput(
+                f"{name}: Model {model.digest} has {base.get(name, known[name].default)!r}, asked for {value!r}; a "
+                "Model that is extended stays what it is. Leave out the key, or use transfer-train for a new model"
+            )
+    # Its weights come from the Model, so where a checkpoint of that name lies plays no part.
+    now = {name: value for name, value in given.items() if not (name.startswith("model.") and recipes.is_place(name))}
+    return {**base, **now}
+
+
+def assembly_of(parent: Parent) -> Assembly:
+    """Return what the Model that is extended is made of."""
+    return assembly_from_json(find_model(parent.uri).card.assembly)
+
+
+def _settings(model: ModelCard) -> Flat:
+    """Return the keys that a Model was made with, but for those of `model`; those of another version are left out."""
+    known = recipes.keys()
+    settings = recipes.settings_of(model.recipe, {})
+    return {name: value for name, value in settings.items() if name in known and not name.startswith("model.")}
+
+
+def _model_keys(assembly: Assembly) -> Flat:
+    """Return the section `model` that gives this assembly."""
+    parts = [*assembly.branches, *([assembly.fusion] if assembly.fusion else [])]
+    keys: Flat = {"model.names": [part.name for part in parts]}
+    for part in parts:
+        keys |= {f"model.{part.name}.{name}": value for name, value in configs.flatten(part.config).items()}
+    return keys

@@ -1,0 +1,137 @@
+"""Owns the plan of a training step: everything a person gave, checked, and which run it is. No torch, nothing started.
+
+recipe, dataset, store   checked                          wrong input ends here, with one line
+parent                   found, held against the data     --init-from
+run key                  the run this is, and the settings that it goes on with
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from carryover.checkpoint.home import RunHome
+from carryover.data.manifest import DatasetCard, load_card
+from carryover.data.schema import Schema
+from carryover.ground import storage
+from carryover.ground.console import say
+from carryover.ground.digests import same
+from carryover.ground.errors import WrongInput
+from carryover.ground.storage import Store
+from carryover.steps import parent as parents
+from carryover.steps.results import probe, resolve_store
+from carryover.steps.teacher import named_teacher
+from carryover.tasks.metrics import find_metric
+from carryover.train import recipe as recipes
+from carryover.train.limits import Limits, limits_of
+from carryover.train.parent import Parent, parent_from_json
+from carryover.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One start, with everything that could be wrong about it checked.
+
+    Attributes:
+        schema: of the data as the model has it: the classes of a Model that is extended.
+        parent: what the run starts from; None for nothing.
+    """
+
+    store: Store
+    home: RunHome
+    run_key: str
+    recipe: Recipe
+    changes: Mapping[str, Any]
+    card: DatasetCard
+    schema: Schema
+    parent: Parent | None
+    limits: Limits
+    time_limit: float | None
+
+
+def make_plan(
+    dataset: str,
+    store: str,
+    recipe: str,
+    overrides: Sequence[str],
+    run_key: str,
+    init_from: str,
+    time_limit: float | None,
+) -> Plan:
+    """Check everything a person gave, and say which run it is."""
+    given = recipes.given(recipe, overrides)
+    # A recipe that is wrong by itself is said before anything is looked up.
+    recipes.make(given)
+    card = load_card(dataset)
+    if not card.splits["train"].rows:
+        raise WrongInput(f"dataset {dataset}: its train split is empty; give more rows or another fraction")
+    where = storage.open_store(resolve_store(store))
+    probe(where)
+    given, parent = named_teacher(given, store=where.uri), None
+    if init_from:
+        parent, found = parents.extended(init_from, card, store=where.uri)
+        given = given if run_key else parents.inherited(found.card, given)
+    if run_key:
+        home, made, changes, parent = _named_run(where, run_key, given, card, parent)
+    else:
+        made = recipes.make(given)
+        run_key = recipes.run_key(card.digest, parent.identity if parent else "", recipes.identity(made))
+        home = RunHome.open(where, run_key)
+        made, changes = _this_run(home, run_key, given, made)
+    schema = parents.schema_of(parent, card.schema)
+    try:
+        find_metric(made.optimization.val_metric, schema.problem_type)
+    except WrongInput as error:
+        raise WrongInput(f"optimization.val_metric: {error}") from None
+    limits = limits_of(
+        made.optimization,
+        made.env,
+        made.resume,
+        rows=card.splits["train"].rows,
+        validates=card.splits["validation"].rows > 0,
+        time_limit=time_limit,
+    )
+    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit)
+
+
+def _named_run(
+    store: Store, run_key: str, given: Mapping[str, Any], card: DatasetCard, asked: Parent | None
+) -> tuple[RunHome, Recipe, dict[str, Any], Parent | None]:
+    """Return the run that a person named, the recipe it goes on with, and what it started from."""
+    home = RunHome.open(store, run_key)
+    if not home.exists():
+        raise WrongInput(f"--run-key {run_key}: {store.uri} has no such run; leave it out to start a new one")
+    there = home.run()["dataset"]["digest"]
+    if there != card.digest:
+        raise WrongInput(
+            f"--run-key {run_key}: that run was trained on dataset {there[:32]}, not on {card.digest[:32]}; "
+            "a run can't change its data: leave out --run-key for a new run"
+        )
+    parent = parent_from_json(home.run()["parent"])
+    if asked and (not parent or parent.identity != asked.identity):
+        began = f"from Model {parent.digest}" if parent else "from nothing"
+        raise WrongInput(
+            f"--run-key {run_key}: that run started {began}, not from Model {asked.digest}; leave out --init-from to "
+            "go on with it, or --run-key for a new run"
+        )
+    before = settings_of(home)
+    made = recipes.make({**before, **given})
+    return home, made, recipes.check_changes(before, made, run=run_key, was=home.run()["identity"]), parent
+
+
+def _this_run(home: RunHome, run_key: str, given: Mapping[str, Any], made: Recipe) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe to go on with: what run.json says, with the keys given now that leave the run what it is."""
+    if not home.exists():
+        return made, {}
+    before, known = settings_of(home), recipes.keys_of(made)
+    # The same run key means the same content of folders, but they may lie elsewhere now.
+    now = {name: value for name, value in given.items() if not known[name].identity or recipes.is_place(name)}
+    merged = recipes.make({**before, **now})
+    if not same(recipes.identity(merged), recipes.identity(made)):
+        say(f"run {run_key} was continued with other settings; it goes on with those")
+    return merged, recipes.check_changes(before, merged, run=run_key, was=home.run()["identity"])
+
+
+def settings_of(home: RunHome) -> dict[str, Any]:
+    """Return every key as the run last had it: run.json, and what later attempts changed."""
+    last = home.latest_claim()
+    return recipes.settings_of(home.run()["recipe"], last.body["changes"] if last else {})

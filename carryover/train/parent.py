@@ -1,0 +1,61 @@
+"""Owns what a run starts from when it does not start from nothing: named in run.json, in the Model, and in the run key.
+
+    extend      a Model, its schema, preprocessing and weights, on new data      --init-from
+
+Once a run has a commit, it goes on from that alone; its parent is only named. Needs no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from carryover.data.schema import Scalar
+
+EXTEND = "extend"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a run starts from.
+
+    Attributes:
+        kind: what the run does with it.
+        uri: canonical place of it when the run began.
+        digest: of its content; with `kind` it is all of it that counts for the run's identity.
+        run_key, step, checkpoint_uri: of the run that made it; "" and 0 where none did.
+        dataset: digest and uri of what it was trained on.
+        problem_type, classes: of the run that starts from it; None where those of the data hold.
+    """
+
+    kind: str
+    uri: str
+    digest: str
+    run_key: str = ""
+    step: int = 0
+    checkpoint_uri: str = ""
+    dataset: Mapping[str, Any] | None = None
+    problem_type: str | None = None
+    classes: tuple[Scalar, ...] | None = None
+
+    @property
+    def identity(self) -> str:
+        """Return what the run key is told of it."""
+        return f"{self.kind}:{self.digest}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON; `parent_from_json` gives it back."""
+        return {**asdict(self), "classes": None if self.classes is None else list(self.classes)}
+
+
+def parent_from_json(value: Mapping[str, Any] | None) -> Parent | None:
+    """Return the parent that run.json or a Model's card names; None where there is none."""
+    if not value:
+        return None
+    classes = value.get("classes")
+    return Parent(**{**value, "classes": None if classes is None else tuple(classes)})
+
+
+def identity_of(value: Mapping[str, Any] | None) -> str:
+    """Return what the run key is told of a parent as run.json has it, "" for none."""
+    parent = parent_from_json(value)
+    return parent.identity if parent else ""

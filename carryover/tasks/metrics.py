@@ -226,11 +226,16 @@ def score(
         classes: the task's classes, None for regression.
         positive: index of the positive class; the second of two where not given.
     """
-    if not len(targets) or not np.isfinite(predictions).all():
-        return math.nan
     place = (1 if len(classes or ()) > 1 else 0) if positive is None else positive
-    value = float(metric.function(Scored(targets, predictions, len(classes or ()), place)))
-    return value if math.isfinite(value) else math.nan
+    return value(metric, Scored(targets, predictions, len(classes or ()), place))
+
+
+def value(metric: Metric, scored: Scored) -> float:
+    """Return one metric's value, NaN where it has none."""
+    if not len(scored.targets) or not np.isfinite(scored.predictions).all():
+        return math.nan
+    found = float(metric.function(scored))
+    return found if math.isfinite(found) else math.nan
 
 
 def score_all(

@@ -36,10 +36,19 @@ def one_of(name: str, path: str, uri: str) -> str:
     Raises:
         WrongInput: when both are given, or none.
     """
-    if path and uri:
-        raise WrongInput(f"{name} and {name}_uri say the same thing; give one of them")
     if not (path or uri):
         raise WrongInput(f"{name}: missing; give the artifact {name}, or {name}_uri")
+    return at_most_one(name, path, uri)
+
+
+def at_most_one(name: str, path: str, uri: str) -> str:
+    """Return the one of an optional artifact's path and its string twin that is given, "" for none.
+
+    Raises:
+        WrongInput: when both are given.
+    """
+    if path and uri:
+        raise WrongInput(f"{name} and {name}_uri say the same thing; give one of them")
     return path or uri
 
 

@@ -17,6 +17,8 @@ def train_ddp(
     store: str,
     dataset: dsl.Input[dsl.Dataset] = None,
     dataset_uri: str = "",
+    init_from: dsl.Input[dsl.Model] = None,
+    init_from_uri: str = "",
     recipe: str = "",
     set: list[str] = [],
     run_key: str = "",
@@ -37,6 +39,8 @@ def train_ddp(
         store: URI that keeps all that lasts, checkpoints too, e.g. s3://bucket/carryover.
         dataset: The Dataset to train on; or dataset_uri.
         dataset_uri: Its canonical URI instead of the artifact.
+        init_from: A Model to extend: its weights, classes and preprocessing; recipe keys not given come from it.
+        init_from_uri: Its canonical URI instead of the artifact, or run:KEY. Neither: training starts anew.
         recipe: The recipe as YAML text. Empty: every key at its default.
         set: Overrides of single recipe keys, each "key=value".
         run_key: Names the run that is to go on with other settings. Empty: by data and recipe.
@@ -53,7 +57,7 @@ def train_ddp(
         optimizer_steps: Optimizer steps of the run.
         lost_steps: Optimizer steps that had to be done again after stops.
     """
-    from carryover.steps.component import exit_codes, finite_metrics, metadata, one_of
+    from carryover.steps.component import at_most_one, exit_codes, finite_metrics, metadata, one_of
     from carryover.steps.train_ddp import train_ddp as step
 
     with exit_codes():
@@ -61,6 +65,7 @@ def train_ddp(
             dataset=one_of("dataset", dataset.path if dataset else "", dataset_uri),
             store=store,
             output=model.path,
+            init_from=at_most_one("init_from", init_from.path if init_from else "", init_from_uri),
             recipe=recipe,
             overrides=set,
             run_key=run_key,

@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
-from carryover.models import table
+from carryover.models import dump_tables, table
 from carryover.models.numerical_mlp import ACTIVATIONS, NORMALIZATIONS, check_mlp
 from carryover.models.table import CategoricalPreprocessor
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from carryover.models.layers import CategoricalMLP
 
 EMBEDDING_MOST = 100
@@ -83,6 +88,21 @@ class CategoricalMLPFamily:
             out_features=width,
             num_outputs=num_outputs,
         )
+
+    def dump(
+        self,
+        config: CategoricalMLPConfig,
+        branch: "CategoricalMLP",
+        preprocessor: CategoricalPreprocessor,
+        folder: Path,
+    ) -> None:
+        dump_tables.write(self, config, branch, preprocessor, folder)
+
+    def opened(self, branch: "CategoricalMLP", folder: Path) -> "nn.Module":
+        return dump_tables.opened(self, folder)
+
+    def samples(self, preprocessor: CategoricalPreprocessor) -> pa.Table:
+        return table.samples(None, preprocessor)
 
 
 def embedding_width(categories: int) -> int:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,16 @@ from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.ground.digests import canonical
-from carryover.models import clip_source, columns, hf_source, pixels, text_ids
+from carryover.models import clip_source, columns, dump_hf, dump_samples, hf_source, pixels, text_ids
 from carryover.models.clip_source import Config
+from carryover.models.dump import with_part
 from carryover.models.pixels import IMAGES, NORMS, TRANSFORMS, Pixels
 from carryover.models.text_augment import augmentation
 from carryover.models.text_ids import TextPreprocessor, Treatment
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from carryover.models.clip_layers import ClipEncoder
 
 SECTION = "model.clip"
@@ -159,6 +163,40 @@ class ClipFamily:
             learned=config.use_learnable_image,
             num_outputs=num_outputs,
         )
+
+    def dump(self, config: ClipConfig, branch: "ClipEncoder", preprocessor: ClipPreprocessor, folder: Path) -> None:
+        towers = {name: branch.get_submodule(path) for name, path in _towers(branch).items()}
+        dump_hf.write_towers(towers, preprocessor.config.plain, folder)
+        if preprocessor.texts is not None:
+            dump_hf.write_files(preprocessor.texts.tokenizer_files, folder)
+        if preprocessor.pixels is not None:
+            dump_hf.write_image_processor(preprocessor.config, preprocessor.pixels, folder)
+
+    def opened(self, branch: "ClipEncoder", folder: Path) -> "nn.Module":
+        model, changed = dump_hf.opened(folder), branch
+        for name, path in _towers(branch).items():
+            changed = with_part(changed, path, getattr(model, name))
+        return changed
+
+    def samples(self, preprocessor: ClipPreprocessor) -> pa.Table:
+        shown = preprocessor.pixels.columns if preprocessor.pixels is not None else ()
+        written = preprocessor.texts.layout.columns if preprocessor.texts is not None else ()
+        arrays = {name: dump_samples.images(place) for place, name in enumerate(shown)}
+        return pa.table({**arrays, **{name: dump_samples.texts(place) for place, name in enumerate(written)}})
+
+
+def _towers(branch: "ClipEncoder") -> dict[str, str]:
+    """Return the parts of transformers' model that a branch has -> where they are in it."""
+    known = {
+        "vision_model": "images.encoder.vision_model",
+        "visual_projection": "images.encoder.projection",
+        "text_model": "texts.text_model",
+        "text_projection": "texts.projection",
+    }
+    # (SigLIP has no projections; what stands for them has no weights.)
+    return {
+        name: path for name, path in known.items() if any(own.startswith(f"{path}.") for own in branch.state_dict())
+    }
 
 
 def whole_model(config: ClipConfig, source: Config, *, pretrained: bool) -> Any:

@@ -6,6 +6,7 @@ A family's module must import without torch or transformers: the command line ch
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -93,6 +94,25 @@ class Family(Protocol):
         ...
 
 
+class Dumps(Protocol):
+    """What a family has beside, whose trained branches can be dumped as a Backbone (dump.py)."""
+
+    def dump(self, config: Any, branch: "nn.Module", preprocessor: Any, folder: Path) -> None:
+        """Write a branch's part that others can use into an empty folder, so that its own library opens it alone.
+
+        Adapters are merged; what stands outside of the branch's `backbones` is written by the caller, heads never are.
+        """
+        ...
+
+    def opened(self, branch: "nn.Module", folder: Path) -> "nn.Module":
+        """Return the branch with the dumped part replaced by what the library made of the folder; it stays as it is."""
+        ...
+
+    def samples(self, preprocessor: Any) -> pa.Table:
+        """Return made-up rows that the preprocessor reads (dump_samples.py)."""
+        ...
+
+
 class Fusion(Protocol):
     """One way to join several branches. `Config` is a frozen dataclass with `weight`, the recipe section."""
 
@@ -112,6 +132,11 @@ class Fusion(Protocol):
 def has_backbone(family: Any) -> bool:
     """Tell whether a registered family's networks have `backbones`."""
     return bool(getattr(family, "has_backbone", False))
+
+
+def can_dump(family: Any) -> bool:
+    """Tell whether a registered family has the words of `Dumps`."""
+    return hasattr(family, "dump")
 
 
 def fuses(family: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,13 @@ import pyarrow as pa
 from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
-from carryover.models import table, token_weights
+from carryover.models import dump_tables, table, token_weights
 from carryover.models.numerical_mlp import ARCHITECTURE, check_tokens
 from carryover.models.table import CategoricalPreprocessor, NumericalPreprocessor
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from carryover.models.ft_layers import Block, FTTransformer
 
 KINDS = ("categorical", "numerical")
@@ -158,6 +161,17 @@ class FTTransformerFamily:
         if pretrained and config.checkpoint_name:
             token_weights.load_blocks(network.transformer, config.checkpoint_name)
         return network
+
+    def dump(
+        self, config: FTTransformerConfig, branch: "FTTransformer", preprocessor: TablePreprocessor, folder: Path
+    ) -> None:
+        dump_tables.write(self, config, branch, preprocessor, folder)
+
+    def opened(self, branch: "FTTransformer", folder: Path) -> "nn.Module":
+        return dump_tables.opened(self, folder)
+
+    def samples(self, preprocessor: TablePreprocessor) -> pa.Table:
+        return table.samples(preprocessor.numbers, preprocessor.categories)
 
 
 def _block(config: FTTransformerConfig, index: int, columns: int) -> "Block":

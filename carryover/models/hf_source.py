@@ -253,14 +253,20 @@ def build_encoder(config: Mapping[str, Any], source: str | None, *, key: str = K
             model, report = _open_weights(parsed, os.path.expanduser(source), key)
             missing = list(report["missing_keys"])
     names = {id(part): name for name, part in model.named_parameters(remove_duplicate=False)}
-    encoder = model.get_encoder() if parsed.is_encoder_decoder or hasattr(model, "decoder") else model
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+    encoder = encoder_half(model)
     lacking = sorted(set(missing) & {names[id(part)] for part in encoder.parameters()})
     if lacking:
         raise WrongInput(
             f"{key}: the weights of '{source}' lack {len(lacking)} tensors of the encoder, e.g. {lacking[0]}"
         )
+    return encoder
+
+
+def encoder_half(model: Any) -> Any:
+    """Return the encoder of a transformers model, without its pooler: the model itself where it has no decoder."""
+    encoder = model.get_encoder() if model.config.is_encoder_decoder or hasattr(model, "decoder") else model
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
     return encoder
 
 

@@ -2,17 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.ground.errors import WrongInput
-from carryover.models import hf_source, text_ids
+from carryover.models import dump_hf, dump_samples, hf_source, text_ids
+from carryover.models.dump import with_part
 from carryover.models.text_augment import augmentation
 from carryover.models.text_ids import Layout, TextPreprocessor, Treatment
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from carryover.models.text_layers import TextEncoder
 
 POOLING = ("cls", "mean")
@@ -134,6 +140,16 @@ class HFTextFamily:
         if config.gradient_checkpointing:
             hf_source.save_memory(encoder)
         return TextEncoder(encoder, preprocessor.layout, pooling=config.pooling_mode, num_outputs=num_outputs)
+
+    def dump(self, config: HFTextConfig, branch: "TextEncoder", preprocessor: TextPreprocessor, folder: Path) -> None:
+        dump_hf.write_encoder(branch.encoder, preprocessor.encoder, folder)
+        dump_hf.write_files(preprocessor.tokenizer_files, folder)
+
+    def opened(self, branch: "TextEncoder", folder: Path) -> "nn.Module":
+        return with_part(branch, "encoder", dump_hf.opened_encoder(folder))
+
+    def samples(self, preprocessor: TextPreprocessor) -> pa.Table:
+        return pa.table({name: dump_samples.texts(place) for place, name in enumerate(preprocessor.layout.columns)})
 
 
 def _layout(config: HFTextConfig, names: tuple[str, ...], encoder: Mapping[str, Any], tokenizer: Any) -> Layout:

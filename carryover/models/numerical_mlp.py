@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
-from carryover.models import table
+from carryover.models import dump_tables, table
 from carryover.models.table import NumericalPreprocessor
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from carryover.models.layers import NumericalMLP
 
 ACTIVATIONS = ("elu", "gelu", "leaky_relu", "relu", "silu", "tanh")
@@ -109,6 +114,17 @@ class NumericalMLPFamily:
             drop_rate=config.drop_rate,
         )
         return layers.NumericalMLP(body, config.hidden_size, num_outputs, tokens=tokens)
+
+    def dump(
+        self, config: NumericalMLPConfig, branch: "NumericalMLP", preprocessor: NumericalPreprocessor, folder: Path
+    ) -> None:
+        dump_tables.write(self, config, branch, preprocessor, folder)
+
+    def opened(self, branch: "NumericalMLP", folder: Path) -> "nn.Module":
+        return dump_tables.opened(self, folder)
+
+    def samples(self, preprocessor: NumericalPreprocessor) -> pa.Table:
+        return table.samples(preprocessor, None)
 
 
 FAMILY = NumericalMLPFamily()

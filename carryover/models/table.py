@@ -16,7 +16,7 @@ from carryover.data.config import DataConfig
 from carryover.data.schema import Column
 from carryover.ground.console import warn
 from carryover.ground.digests import canonical
-from carryover.models import columns
+from carryover.models import columns, dump_samples
 
 NUMBERS, CATEGORIES = "numerical.json", "categorical.json"
 
@@ -117,6 +117,19 @@ def restore_categories(files: Mapping[str, bytes]) -> CategoricalPreprocessor:
     """Return the preprocessor that wrote `files`."""
     stored = json.loads(files[CATEGORIES])
     return CategoricalPreprocessor(tuple(stored["columns"]), tuple(tuple(kept) for kept in stored["values"]))
+
+
+def samples(numbers: NumericalPreprocessor | None, categories: CategoricalPreprocessor | None) -> pa.Table:
+    """Return made-up rows that these preprocessors read."""
+    arrays: dict[str, pa.Array] = {}
+    if numbers is not None:
+        told = zip(numbers.columns, numbers.shift, numbers.scale, strict=True)
+        for place, (name, middle, spread) in enumerate(told):
+            arrays[name] = dump_samples.numbers(place, middle=middle, spread=spread)
+    if categories is not None:
+        for place, (name, kept) in enumerate(zip(categories.columns, categories.values, strict=True)):
+            arrays[name] = dump_samples.categories(place, kept)
+    return pa.table(arrays)
 
 
 def _kept(column: Column, *, least: int, most: int) -> tuple[str, ...]:

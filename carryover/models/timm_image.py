@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,14 @@ from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.ground.digests import canonical
 from carryover.ground.errors import WrongInput
-from carryover.models import hf_source, pixels, timm_source
+from carryover.models import dump_samples, dump_timm, hf_source, pixels, timm_source
+from carryover.models.dump import with_part
 from carryover.models.pixels import IMAGES, NORMS, TRANSFORMS, Pixels
 from carryover.models.timm_source import ImageModel
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from carryover.models.image_layers import ImageEncoder
 
 MIXING = ("all_images", "all_logits")
@@ -137,6 +141,17 @@ class TimmImageFamily:
             raise WrongInput(
                 f"model.timm_image.image_size: '{config.checkpoint_name}' does not take {read.size}: {line}"
             ) from error
+
+    def dump(
+        self, config: TimmImageConfig, branch: "ImageEncoder", preprocessor: TimmImagePreprocessor, folder: Path
+    ) -> None:
+        dump_timm.write(branch.encoder, preprocessor.model, preprocessor.pixels, folder)
+
+    def opened(self, branch: "ImageEncoder", folder: Path) -> "nn.Module":
+        return with_part(branch, "encoder", dump_timm.opened(folder))
+
+    def samples(self, preprocessor: TimmImagePreprocessor) -> pa.Table:
+        return pa.table({name: dump_samples.images(place) for place, name in enumerate(preprocessor.pixels.columns)})
 
 
 FAMILY = TimmImageFamily()

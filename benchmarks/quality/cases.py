@@ -155,6 +155,12 @@ _SMALL_IMAGE = {
     "env.per_gpu_batch_size": 16,
     "env.num_workers": 0,
 }
+_THREE = {
+    "table": TABLE,
+    "text": _TEXT_LONG,
+    "image": _SMALL_IMAGE,
+    "fusion": _joined(TABLE, _TEXT_LONG, _SMALL_IMAGE, **_FUSED),
+}
 _NO_WEIGHTS = "Image models start from random weights: no pretrained ones can be had offline."
 PAIR_KEY = "model.hf_text.pair_mode"
 

@@ -14,10 +14,15 @@ from carryover.ground import failures
 from carryover.ground.config import nearest
 
 COMMANDS = {
+    "champion": "carryover.cli.champion:command",
     "checkpoint": "carryover.cli.checkpoint:command",
+    "dump-backbone": "carryover.cli.dump_backbone:command",
     "evaluate": "carryover.cli.evaluate:command",
+    "find-model": "carryover.cli.find_model:command",
     "preflight": "carryover.cli.preflight:command",
     "prepare-data": "carryover.cli.prepare_data:command",
+    "promote": "carryover.cli.promote:command",
+    "rollback": "carryover.cli.rollback:command",
     "train-ddp": "carryover.cli.train_ddp:command",
 }
 # The authoring side adds its verbs here, so that the runtime never imports it.

@@ -1,5 +1,10 @@
-"""Owns how a step's words for a Model (URI, artifact, run:KEY) become one that can be read. Needs no torch."""
+"""Owns how a step's words for a Model (URI, artifact, run:KEY, champion:NAME) become one that can be read. No torch."""
 
+from typing import Any
+
+from carryover.carry import champion
+from carryover.data.manifest import CARD as DATASET_CARD
+from carryover.data.manifest import folder_of
 from carryover.ground import storage
 from carryover.models.card import CARD, MODELS
 from carryover.models.export import Found, find_model, finished_run, write_model
@@ -7,7 +12,7 @@ from carryover.train.outcome import model_of
 
 
 def open_model(source: str, *, store: str) -> Found:
-    """Return the Model that `source` names; see `find_model`.
+    """Return the Model that `source` names; see `find_model`, and `champion:NAME` for the champion of now.
 
     A finished run's Model that is no longer in the store (or was never put there, because the step died just before)
     is made again from the finish record.
@@ -15,6 +20,8 @@ def open_model(source: str, *, store: str) -> Found:
     Raises:
         WrongInput: when there is none.
     """
+    if source.startswith(champion.PREFIX):
+        source = champion.resolve(source, storage.open_store(store))
     if source.startswith("run:"):
         home, finish = finished_run(source.removeprefix("run:"), store)
         place = storage.open_store(storage.join(storage.join(store, MODELS), finish.body["model"]))
@@ -22,3 +29,21 @@ def open_model(source: str, *, store: str) -> Found:
             write_model(place, *model_of(home, finish))
         source = place.uri
     return find_model(source, store=store)
+
+
+def facts_of(found: Found, *, store: str) -> dict[str, Any]:
+    """Return what a pipeline wants to know of a Model: where it and its Dataset lie, and their digests."""
+    dataset = found.card.dataset
+    return {
+        "model_uri": found.folder.uri,
+        "digest": found.card.digest,
+        "dataset_uri": _dataset_place(dataset, store) if dataset else "",
+        "dataset_digest": dataset.get("digest", ""),
+        "problem_type": found.card.schema.problem_type,
+    }
+
+
+def _dataset_place(dataset: Any, store: str) -> str:
+    """Return where the Dataset of a Model lies: in this store, which may have been moved, else where it was."""
+    here = storage.open_store(store).sub(folder_of(dataset["digest"]))
+    return here.uri if here.exists(DATASET_CARD) else dataset["uri"]

@@ -187,7 +187,7 @@ def test_wrong_words(place):
         ({"model": place.model, "metric": ["map"]}, "unknown metric 'map'"),
         ({"model": place.dataset}, "no Model there"),
         ({"model": "run:none"}, "there is no such run"),
-        ({"model": "champion:best"}, "champions come with a later version"),
+        ({"model": "champion:best"}, "has no champion of that name"),
         ({"model": place.model, "batch_size": 0}, "--batch-size: 0 is not possible"),
         ({"model": place.model, "dataset": []}, "--dataset: nothing to score on"),
     ]:

@@ -180,7 +180,7 @@ def test_cards_that_are_not_believed(written, tmp_path, change, words):
 def test_sources_that_lead_nowhere(tmp_path):
     with pytest.raises(WrongInput, match="no Model there"):
         find_model(str(tmp_path))
-    with pytest.raises(WrongInput, match="champions come with a later version"):
+    with pytest.raises(WrongInput, match="a champion can be named to a step only"):
         find_model("champion:best", store=str(tmp_path))
     with pytest.raises(WrongInput, match="there is no such run"):
         find_model("run:abc", store=str(tmp_path))

@@ -60,6 +60,7 @@ class Engine:
         loss: (outputs, targets) -> per-sample losses [b]; targets are what `prepare` gives.
         precision: "32", "bf16-mixed", "16-mixed" or "64".
         prepare: (batch on the device, step) -> what the network is given; a pure function of these.
+        pull: adds to the gradients of the parameters, after those of the losses; the same on every rank.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Engine:
         device: torch.device,
         seed: int,
         prepare: Prepare = as_it_is,
+        pull: Callable[[], None] | None = None,
     ) -> None:
         # Weights come in the precision of their checkpoint, which a run may change.
         self.network = network.double() if precision == "64" else network.float()
@@ -79,6 +81,7 @@ class Engine:
         self.dtype = torch.float64 if precision == "64" else None
         self._loss = loss
         self._prepare = prepare
+        self._pull = pull
         self._config = config
         self._seed = seed
         self._mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
@@ -100,6 +103,8 @@ class Engine:
             if batch.micro.counts:
                 seen += losses.detach().sum().double()
         self._scaler.unscale_(self._optimizer)
+        if self._pull:
+            self._pull()
         tracked = self._tracked()
         norm = self._clip()
         self._scaler.step(self._optimizer)

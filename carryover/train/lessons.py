@@ -38,6 +38,7 @@ def lessons_of(
     mixup: MixupConfig,
     distiller: DistillerConfig,
     *,
+    partly: bool = False,
     seed: int,
     device: torch.device,
     precision: str,
@@ -46,6 +47,7 @@ def lessons_of(
 
     Args:
         features: the network's own.
+        partly: whether the teacher may lack classes; see `teacher.Teacher`.
 
     Raises:
         WrongInput: where the loss, the labels, the teacher and what is asked don't suit each other.
@@ -59,6 +61,6 @@ def lessons_of(
         return Lessons(features, prepare, loss)
     from carryover.train.teacher import Beside, DistilledLoss, Taught, Teacher
 
-    teacher = Teacher(distiller, task, device=device, wide=precision == "64")
+    teacher = Teacher(distiller, task, device=device, wide=precision == "64", partly=partly)
     beside = Beside(features, teacher.preprocessing)
-    return Lessons(beside, Taught(prepare, teacher), DistilledLoss(loss, distiller, task))
+    return Lessons(beside, Taught(prepare, teacher), DistilledLoss(loss, distiller, task, teacher.knows))

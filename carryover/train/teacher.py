@@ -33,7 +33,8 @@ class Lesson(NamedTuple):
 
     Attributes:
         targets: as the usual loss takes them.
-        answers: logits [b, C] in the order of this task's classes, or numbers [b] in its unit.
+        answers: logits [b, C] of the classes that the teacher knows, in the order of this task's, or numbers [b] in
+            its unit.
     """
 
     targets: Tensor
@@ -56,14 +57,22 @@ class Beside:
 class Teacher:
     """A Model on this rank's device, which never changes.
 
+    Args:
+        partly: whether `task` may have classes that the teacher does not know; it then says nothing of those.
+
+    Attributes:
+        knows: where in `task` the classes are that it answers for; None where the label is a number.
+
     Raises:
         WrongInput: when it is not there, or does not know a class that `task` has.
     """
 
-    def __init__(self, config: DistillerConfig, task: Task, *, device: torch.device, wide: bool) -> None:
+    def __init__(
+        self, config: DistillerConfig, task: Task, *, device: torch.device, wide: bool, partly: bool = False
+    ) -> None:
         found = open_teacher(config.teacher)
         self._own, self._task = task, restore_task(found.files())
-        self._places = _places(self._own, self._task)
+        self.knows, self._places = _places(self._own, self._task, partly=partly)
         loaded = load_model(found, num_outputs=self._task.num_outputs, device=device)
         network: nn.Module = loaded.network
         self._network = (network.double() if wide else network.float()).requires_grad_(False)
@@ -71,7 +80,7 @@ class Teacher:
 
     @torch.no_grad()
     def answers(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Return `Lesson.answers` to features by the teacher's own names."""
+        """Return `Lesson.answers` to features by the teacher's own names, of the classes that it knows."""
         logits = _wide(self._network(features).logits)
         if self._places is not None:
             return logits[:, self._places]
@@ -99,12 +108,14 @@ class Taught:
 class DistilledLoss:
     """hard_label_weight times the usual loss, and soft_label_weight times that against the teacher's answers.
 
-    As in AutoMM, auxiliary heads learn from the labels alone.
+    As in AutoMM, auxiliary heads learn from the labels alone. `knows` is where the classes are that the answers are
+    of; None where they are of all, and of numbers.
     """
 
     hard: Loss
     config: DistillerConfig
     task: Task
+    knows: list[int] | None = None
 
     def __call__(self, outputs: Outputs, lesson: Lesson) -> Tensor:
         """Return each sample's loss [b]."""
@@ -116,23 +127,26 @@ class DistilledLoss:
         if isinstance(self.task, RegressionTask):
             return (_numbers(self.task, logits) - answers.to(logits.dtype)).square()
         heat = self.config.temperature
+        if self.knows is not None:
+            logits = logits[:, self.knows]
         logits, answers = logits / heat, answers.to(logits.dtype) / heat
         if self.config.soft_loss(classes=True) == CROSS_ENTROPY:
             return nn.functional.cross_entropy(logits, answers.softmax(dim=1), reduction="none")
         return (logits - answers).square().mean(dim=1)
 
 
-def _places(own: Task, teachers: Task) -> list[int] | None:
-    """Return where the teacher has each of our classes; None where the label is a number."""
+def _places(own: Task, teachers: Task, *, partly: bool) -> tuple[list[int] | None, list[int] | None]:
+    """Return which of our classes the teacher knows, and where it has each; None where the label is a number."""
     if (own.classes is None) != (teachers.classes is None):
         raise WrongInput(f"{TEACHER}: it answers {teachers.problem_type}, and the data is {own.problem_type}")
     if own.classes is None or teachers.classes is None:
-        return None
+        return None, None
     known = {as_text(value): place for place, value in enumerate(teachers.classes)}
     missing = [repr(value) for value in own.classes if as_text(value) not in known]
-    if missing:
+    if missing and not partly:
         raise WrongInput(f"{TEACHER}: it does not know {', '.join(missing[:20])}; it knows {', '.join(known)[:300]}")
-    return [known[as_text(value)] for value in own.classes]
+    knows = [place for place, value in enumerate(own.classes) if as_text(value) in known]
+    return knows, [known[as_text(own.classes[place])] for place in knows]
 
 
 def _numbers(task: RegressionTask, logits: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ an older one  no   yes            0.6  0.4        -->    0.6  0.4  0.0       "ma
 a grown one   no   yes  maybe     0.1  0.2  0.7          0.1  0.2  0.7
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,21 +52,55 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What one Model said of a Dataset.
+
+    Attributes:
+        rows: which rows they are, int64[N].
+        predictions: of its own classes float64[N, C], or numbers float64[N].
+        classes: its own, None for a regression.
+        truth: class indices of its own int64[N], or numbers float64[N]; None where labels were not read.
+        positive: index of its positive class.
+    """
+
+    rows: np.ndarray
+    predictions: np.ndarray
+    classes: tuple[Scalar, ...] | None
+    truth: np.ndarray | None = None
+    positive: int | None = None
+
+
+@dataclass(frozen=True)
 class Answers:
-    """What Models said of one Dataset.
+    """What Models said of the same rows of one Dataset.
 
     Attributes:
         name, digest: of the Dataset.
         truth: class indices of the frame int64[N], or numbers float64[N].
-        said: by digest of the Model: placed predictions of the same rows, float64[N, C] or float64[N].
+        said: by digest of the Model: placed predictions, float64[N, C] or float64[N].
     """
 
     name: str
     digest: str
     frame: Frame
     truth: np.ndarray
-    said: dict[str, np.ndarray]
+    said: Mapping[str, np.ndarray]
 
-    def of(self, model: str) -> Scored:
-        """Return one Model's answers."""
+    @classmethod
+    def of_models(
+        cls, name: str, digest: str, model: Said, others: Mapping[str, Said], *, model_digest: str
+    ) -> "Answers":
+        """Return the answers of a Model, which has read the labels, and of others to the same rows.
+
+        A row that one of them could not use was replaced by its neighbour there, so it is left out for all.
+        """
+        assert model.truth is not None
+        frame = Frame.of(model.classes, [one.classes for one in others.values()], positive=model.positive)
+        every = {model_digest: model, **others}
+        kept = np.logical_and.reduce([one.rows == model.rows for one in every.values()])
+        said = {key: frame.place(one.predictions[kept], one.classes) for key, one in every.items()}
+        return cls(name, digest, frame, model.truth[kept], said)
+
+    def scored(self, model: str) -> Scored:
+        """Return one Model's answers as a metric takes them."""
         return self.frame.scored(self.truth, self.said[model])

@@ -140,6 +140,80 @@ def learned(stages: Sequence[str], tasks: Sequence[str]) -> Learned:
     return Learned(found, NOT_KNOWN)
 
 
+@dataclass(frozen=True)
+class Named:
+    """A stage or a task: digest and place of a Model or a Dataset, and a task's rows."""
+
+    digest: str
+    uri: str
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class History:
+    """All that is known of stages and tasks.
+
+    Attributes:
+        metric: name of the metric of `matrix`.
+        stages: Models, oldest first.
+        tasks: Datasets, in the order in which they were learned as far as that is known.
+        classes: of a classification: class -> the tasks that have rows of it, and its recalls there.
+    """
+
+    metric: str
+    stages: tuple[Named, ...]
+    tasks: tuple[Named, ...]
+    learned: Learned
+    matrix: TaskMatrix
+    classes: Mapping[str, tuple[list[int], TaskMatrix]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, NaN where there is none."""
+        return {
+            "metric": self.metric,
+            "greater_is_better": self.matrix.greater_is_better,
+            "stages": [{"digest": one.digest, "uri": one.uri} for one in self.stages],
+            "tasks": [
+                {"digest": one.digest, "uri": one.uri, "rows": one.rows, "learned_after": stage}
+                for one, stage in zip(self.tasks, self.learned.stages, strict=True)
+            ],
+            "paired_by": self.learned.by,
+            **self.matrix.to_json(),
+            "classes": {name: {"tasks": kept, **one.to_json()} for name, (kept, one) in self.classes.items()},
+        }
+
+
+def history(
+    metric: Metric,
+    answers: Sequence[Answers],
+    schemas: Sequence[Schema],
+    *,
+    stages: Sequence[Named],
+    trained: Sequence[str],
+) -> History:
+    """Return the task matrix, in a metric and by recall of each class.
+
+    Args:
+        answers: of each task, those of all stages; the first is the newest, the others from the oldest on.
+        schemas: of each task's Dataset.
+        stages: from the oldest on.
+        trained: digest of the Dataset that each stage was trained on, "" where not known.
+    """
+    given = [*range(1, len(answers)), 0]
+    paired = learned(trained, [answers[j].digest for j in given])
+    # Stable, so what nothing is known of stays as given.
+    places = sorted(range(len(given)), key=lambda at: math.inf if paired.stages[at] is None else paired.stages[at])
+    order = [given[at] for at in places]
+    paired = Learned(tuple(paired.stages[at] for at in places), paired.by)
+    tasks = [answers[j] for j in order]
+    constants = [constant(schemas[j], answers[j].frame) for j in order]
+    names = [stage.digest for stage in stages]
+    matrix = task_matrix(metric, tasks, stages=names, learned=paired.stages, constants=constants)
+    classes = class_matrices(tasks, stages=names, learned=paired.stages, constants=constants)
+    about = tuple(Named(task.digest, task.name, len(task.truth)) for task in tasks)
+    return History(metric.name, tuple(stages), about, paired, matrix, classes)
+
+
 def task_matrix(
     metric: Metric,
     answers: Sequence[Answers],
@@ -155,7 +229,7 @@ def task_matrix(
         stages: digests of the Models, oldest first.
         constants: of each task what a constant says, as `constant` gives it.
     """
-    scores = [[value(metric, task.of(stage)) for task in answers] for stage in stages]
+    scores = [[value(metric, task.scored(stage)) for task in answers] for stage in stages]
     flat = [
         value(metric, task.frame.scored(task.truth, _repeated(one, len(task.truth))))
         for task, one in zip(answers, constants, strict=True)

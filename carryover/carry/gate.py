@@ -142,7 +142,7 @@ def compare(metric: Metric, answers: Answers, *, model: str, baseline: str, seed
     Paired percentile bootstrap over rows (Efron and Tibshirani 1993): each resample draws rows, and both are scored on
     them; 2000 resamples, fewer for a metric that is slow to compute or for very many rows.
     """
-    mine, theirs = answers.of(model), answers.of(baseline)
+    mine, theirs = answers.scored(model), answers.scored(baseline)
     sign = 1 if metric.greater_is_better else -1
     scores = value(metric, mine), value(metric, theirs)
     better = sign * (scores[0] - scores[1])

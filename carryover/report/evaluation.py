@@ -38,14 +38,26 @@ class Evaluation:
 
 
 def evaluation_page(
-    evaluations: Sequence[Evaluation], *, title: str, lead: str, facts: Sequence[tuple[str, object]], foot: str
+    evaluations: Sequence[Evaluation],
+    *,
+    title: str,
+    lead: str,
+    facts: Sequence[tuple[str, object]],
+    foot: str,
+    before: str = "",
+    after: str = "",
 ) -> str:
-    """Return the HTML page; all texts are plain, `facts` are what is known of the model."""
-    body: list[str] = []
+    """Return the HTML page; all texts are plain, `facts` are what is known of the model.
+
+    Args:
+        before, after: sections around the Datasets' own, as HTML.
+    """
+    body = [before]
     for evaluation in evaluations:
         body.append(f'<h2>{escape(evaluation.name)} <span class="soft">· {evaluation.rows:,} rows</span></h2>')
         body.append(page.tiles(evaluation.metrics.items()))
         body.append(page.cards(_classified(evaluation) if evaluation.classes else _measured(evaluation)))
+    body.append(after)
     body.append("<h2>Model</h2>" + page.cards([page.card("Where it comes from", page.facts(facts), wide=True)]))
     return page.page(title, lead, body, foot=foot)
 

@@ -16,7 +16,7 @@ from carryover.ground.errors import WrongInput
 from carryover.models.assembly import Assembly, assembly_from_json
 from carryover.models.card import ModelCard
 from carryover.models.export import Found, find_model
-from carryover.steps.evaluate import check_fit
+from carryover.steps.fit import check_fit
 from carryover.steps.model_source import open_model
 from carryover.train import recipe as recipes
 from carryover.train.parent import EXTEND, Parent

@@ -5,7 +5,7 @@ from typing import Any
 
 from carryover.data.manifest import DatasetCard
 from carryover.ground.errors import WrongInput
-from carryover.steps.evaluate import check_fit
+from carryover.steps.fit import check_fit
 from carryover.steps.model_source import open_model
 from carryover.train.distiller import TEACHER, DistillerConfig, check_digest, open_teacher, place_of, word_of
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from carryover.carry.answers import Said
 from carryover.data.loader import MicroBatches, evaluation_micros, load
 from carryover.data.manifest import DatasetCard
 from carryover.data.rows import Rows, materialise
@@ -40,21 +41,41 @@ class Scorer:
         task = restore_task(found.files())
         return cls(load_model(found, num_outputs=task.num_outputs, device=device), task, device, batch_size)
 
-    def score(
-        self, card: DatasetCard, split: str, metrics: Iterable[Metric], *, scratch: Path
-    ) -> tuple[Evaluation, pa.Table]:
-        """Return what people want to know of one split, and its predictions, one row a row."""
+    def predict(self, card: DatasetCard, split: str, *, scratch: Path, labels: bool = True) -> Predicted:
+        """Return what the Model says of every row of a split, in the rows' order.
+
+        Args:
+            labels: False to leave the labels unread, some of which this Model may not know; targets are then zeros.
+        """
         rows = Rows.open(materialise(card, split, scratch))
-        batches = MicroBatches(rows, self.model.preprocessing, self.task.targets, training=False)
+        targets = self.task.targets if labels else _no_targets
+        batches = MicroBatches(rows, self.model.preprocessing, targets, training=False)
         micros = evaluation_micros(rows=len(rows), micro_size=self.batch_size, rank=0, world=1)
-        predicted = predict(
+        return predict(
             self.model.network,
             load(micros, batches, workers=0),
             num_outputs=self.task.num_outputs,
             device=self.device,
             dtype=next(self.model.network.parameters()).dtype,
         )
-        return _evaluation(card, self.task, metrics, predicted), _table(self.task, predicted)
+
+    def describe(self, card: DatasetCard, predicted: Predicted, metrics: Iterable[Metric]) -> Evaluation:
+        """Return what people want to know of a split."""
+        return _evaluation(card, self.task, metrics, predicted)
+
+    def said(self, predicted: Predicted, *, labels: bool = True) -> Said:
+        """Return the same in the label's own terms, to compare with what other Models say."""
+        truth = self.task.truth(predicted.targets) if labels else None
+        values = self.task.predictions(predicted.logits)
+        return Said(predicted.rows, values, self.task.classes, truth, self.task.positive)
+
+    def table(self, predicted: Predicted) -> pa.Table:
+        """Return the predictions, one row a row."""
+        return _table(self.task, predicted)
+
+
+def _no_targets(rows: pa.Table) -> np.ndarray:
+    return np.zeros(rows.num_rows, np.int64)
 
 
 def _evaluation(card: DatasetCard, task: Task, metrics: Iterable[Metric], predicted: Predicted) -> Evaluation:

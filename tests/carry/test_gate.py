@@ -38,7 +38,7 @@ PAIRS = [(name, kind) for name, metric in sorted(METRICS.items()) for kind in me
 
 @pytest.mark.parametrize(("name", "problem_type"), PAIRS)
 def test_resampled_at_once_is_the_metric_itself(name, problem_type):
-    metric, scored = METRICS[name], answers_of(problem_type, 60).of("model")
+    metric, scored = METRICS[name], answers_of(problem_type, 60).scored("model")
     counts = np.stack([np.bincount(RNG.integers(60, size=60), minlength=60) for _ in range(25)]).astype(float)
     # One class only, and one row only: both have their own words in the metrics.
     alone = np.where(scored.targets == scored.targets[0], 1.0, 0.0)
@@ -55,10 +55,10 @@ def test_resampled_at_once_is_the_metric_itself(name, problem_type):
 def test_all_metrics_but_the_slow_one_are_resampled_at_once():
     assert set(METRICS) - set(FAST) == {"roc_auc_ovo"}
     slow = answers_of("multiclass", 80)
-    assert len(differences(METRICS["roc_auc_ovo"], slow.of("model"), slow.of("baseline"))) == FEWER_RESAMPLES
+    assert len(differences(METRICS["roc_auc_ovo"], slow.scored("model"), slow.scored("baseline"))) == FEWER_RESAMPLES
     started = time.monotonic()
     large = answers_of("binary", 20_000)
-    assert len(differences(METRICS["roc_auc"], large.of("model"), large.of("baseline"))) == RESAMPLES
+    assert len(differences(METRICS["roc_auc"], large.scored("model"), large.scored("baseline"))) == RESAMPLES
     assert time.monotonic() - started < 60
 
 
@@ -87,11 +87,11 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says(name, probl
     metric = find_metric(name, problem_type)
     sign = 1 if metric.greater_is_better else -1
     large = answers_of(problem_type, 400_000, better=1.3, seed=99)
-    truth = sign * (value(metric, large.of("model")) - value(metric, large.of("baseline")))
+    truth = sign * (value(metric, large.scored("model")) - value(metric, large.scored("baseline")))
     covered = unpaired = 0
     for seed in range(200):
         one = answers_of(problem_type, 150, better=1.3, seed=seed)
-        drawn = sign * differences(metric, one.of("model"), one.of("baseline"), resamples=400, seed=seed)
+        drawn = sign * differences(metric, one.scored("model"), one.scored("baseline"), resamples=400, seed=seed)
         low, high = np.percentile(drawn, (2.5, 97.5))
         covered += low <= truth <= high
         # The control: a point in the interval's middle half says nothing of 95 %.

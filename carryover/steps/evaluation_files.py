@@ -1,0 +1,137 @@
+"""Owns what evaluate writes: scores as JSON, predictions as Parquet, the report, and the task matrix.
+
+<store>/evaluations/<digest>/   metrics.json  predictions.parquet  report.html  matrix.json (with stages)
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from carryover.carry.answers import Answers
+from carryover.carry.forgetting import History
+from carryover.carry.gate import Decision
+from carryover.data.manifest import DatasetCard
+from carryover.ground import storage
+from carryover.ground.digests import canonical, digest, short
+from carryover.models.card import ModelCard
+from carryover.report.evaluation import Evaluation, evaluation_page
+from carryover.report.forgetting import gate_section, history_section
+from carryover.steps.results import plain
+
+EVALUATIONS = "evaluations"
+METRICS, PREDICTIONS, REPORT, MATRIX = "metrics.json", "predictions.parquet", "report.html", "matrix.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one dataset: for people, its predictions as a table, and what all Models said of it."""
+
+    card: DatasetCard
+    evaluation: Evaluation
+    predictions: pa.Table
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that evaluate found.
+
+    Attributes:
+        decision: of the gate.
+        history: of the stages; None without any.
+    """
+
+    model: ModelCard
+    split: str
+    results: Sequence[Result]
+    decision: Decision
+    history: History | None = None
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files, by name."""
+        files = {
+            METRICS: _json(self._metrics()),
+            PREDICTIONS: _parquet([result.predictions for result in self.results]),
+            REPORT: self._report().encode(),
+        }
+        return files if self.history is None else {**files, MATRIX: _json(self.history.to_json())}
+
+    def datasets(self) -> list[dict[str, Any]]:
+        """Return the scores of every Dataset, with what and where it is."""
+        return [
+            {
+                "uri": result.card.at,
+                "digest": result.card.digest,
+                "rows": result.evaluation.rows,
+                "metrics": {name: _finite(value) for name, value in result.evaluation.metrics.items()},
+            }
+            for result in self.results
+        ]
+
+    def _metrics(self) -> dict[str, Any]:
+        datasets = self.datasets()
+        values = {"model": self.model.digest, "split": self.split, "datasets": datasets}
+        gate = {"gate": self.decision.to_json()} if self.decision.gain else {}
+        return {**values, "metrics": datasets[0]["metrics"], **gate}
+
+    def _report(self) -> str:
+        model = self.model
+        title = f"Evaluation of {model.schema.label}, {self.split} split"
+        return evaluation_page(
+            [one.evaluation for one in self.results],
+            title=title,
+            lead=f"Model {model.digest} · {model.schema.problem_type}",
+            facts=_facts(model),
+            foot="Made by carryover evaluate",
+            before=gate_section(self.decision) if self.decision.gain else "",
+            after=history_section(self.history) if self.history else "",
+        )
+
+
+def _facts(model: ModelCard) -> list[tuple[str, object]]:
+    families = ", ".join(branch["name"] for branch in model.assembly["branches"])
+    joined = f", joined by {model.assembly['fusion']['name']}" if model.assembly["fusion"] else ""
+    return [
+        ("Model", model.digest),
+        ("Place", model.at),
+        ("Label", f"{model.schema.label} ({model.schema.problem_type})"),
+        ("Families", families + joined),
+        ("Run", model.run_key),
+        ("Step", model.step),
+        ("Trained on", model.dataset.get("uri", "")),
+        *((f"{name} at training", f"{value:.6g}") for name, value in model.metrics.items() if value is not None),
+    ]
+
+
+def write(store: str, output: str, files: Mapping[str, bytes], asked: Mapping[str, Any]) -> str:
+    """Write the files to the store and, where given, to `output`; return the place in the store.
+
+    Args:
+        asked: what was evaluated and how; the place is named by its digest.
+    """
+    place = storage.open_store(storage.join(storage.join(store, EVALUATIONS), short(digest(canonical(asked)))))
+    for folder in [place, *([storage.open_store(output)] if output else [])]:
+        for name, data in files.items():
+            folder.write(name, data)
+    return place.uri
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(plain(value), indent=1).encode() + b"\n"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _parquet(tables: Sequence[pa.Table]) -> bytes:
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    # Labels of different datasets may be stored as int64 here and double there.
+    pq.write_table(pa.concat_tables(tables, promote_options="permissive"), sink)
+    return sink.getvalue().to_pybytes()

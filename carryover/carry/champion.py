@@ -139,13 +139,15 @@ def promote(
     reason: str = "",
     metrics: Mapping[str, float | None] | None = None,
     who: str = "",
+    once: bool = False,
 ) -> Decision:
     """Make a Model the champion; returns the decision, or an older one that says the same.
 
     Args:
         against: digest of the champion that it was measured against, "" for none.
         force: also where it was rejected or rolled back from.
-        who: a run, so that its retry finds its own decision, whatever came after; "" for nobody in particular.
+        who: the run or person that decides.
+        once: `who` decides this once, so a retry finds its own decision, whatever came after.
 
     Raises:
         Superseded: when the champion is, or meanwhile became, another than `against`.
@@ -156,7 +158,7 @@ def promote(
         raise WrongInput(f"champion '{name}': '{against}' is no Model's digest; it has 32 characters, 0-9 and a-f")
 
     def judge(now: History) -> Draft | Decision:
-        if mine := _own(now, "promote", model, against, who):
+        if once and (mine := _own(now, "promote", model, against, who)):
             return mine
         if now.champion and now.digest == model.digest:
             return now.champion
@@ -179,16 +181,21 @@ def reject(
     reason: str = "",
     metrics: Mapping[str, float | None] | None = None,
     who: str = "",
+    once: bool = False,
 ) -> Decision:
     """Remember that a Model was not good enough; returns the decision, or the older one that refused it already.
+
+    For the arguments see `promote`.
 
     Raises:
         WrongInput: when it is the champion: that is rolled back, not rejected.
     """
 
     def judge(now: History) -> Draft | Decision:
-        if known := _own(now, "reject", model, against, who) or now.refusal(model.digest):
-            return known
+        if once and (mine := _own(now, "reject", model, against, who)):
+            return mine
+        if refusal := now.refusal(model.digest):
+            return refusal
         if now.digest == model.digest:
             raise WrongInput(f"champion '{name}': Model {model.digest} is the champion; use carryover rollback {name}")
         met = next((one for one in reversed(now.decisions) if against and one.model.digest == against), None)
@@ -253,7 +260,7 @@ def _own(now: History, kind: Kind, model: Contender, against: str, who: str) -> 
     """Return the decision that this very run has made before, in an attempt that died before it could say so."""
     mine = (kind, model.digest, against, who)
     found = (one for one in now.decisions if (one.kind, one.model.digest, one.against, one.who) == mine)
-    return next(found, None) if who else None
+    return next(found, None)
 
 
 def _check_unchanged(now: History, expected: str, what: str) -> None:

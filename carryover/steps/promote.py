@@ -52,7 +52,8 @@ def promote(
         against: digest of the champion that the Model was measured against, "" for none; None: whoever it is now.
         reason: words for the record.
         force: also where the Model was rejected or rolled back from.
-        owner: who decides (a workflow's id), so that a retry gives the same answer. "": this process.
+        owner: who decides (a workflow's id), so that a retry gives the same answer. "": this process,
+            which may decide the same twice.
 
     Returns:
         promoted, reason (why, or why not), champion_uri and champion_digest (the champion now, "" for none),
@@ -70,7 +71,7 @@ def promote(
     found = open_model(model, store=where.uri)
     probe(where)
     expected = before.digest if against is None else against
-    ours = Verdict(found, expected, reason, owner or local_owner())
+    ours = Verdict(found, expected, reason, owner)
     if accepted is False:
         promoted, words = False, _reject(where, name, ours)
     else:
@@ -98,7 +99,7 @@ class Verdict:
     found: Found
     against: str
     reason: str
-    who: str
+    owner: str
 
     def facts(self, store: Store) -> dict[str, Any]:
         """Return the verdict as a decision about a champion takes it."""
@@ -109,7 +110,8 @@ class Verdict:
             "against": self.against,
             "reason": self.reason,
             "metrics": card.metrics,
-            "who": self.who,
+            "who": self.owner or local_owner(),
+            "once": bool(self.owner),
         }
 
 

@@ -19,10 +19,16 @@ PIPELINES = catalog.pipelines()
 # An artifact and its string twin are one flag of the step; a list of one thing is a flag that may be given again.
 FLAGS = {
     "dataset_uri": "--dataset",
-    "more_datasets": "--dataset",
+    "more_dataset_uris": "--dataset",
+    "baseline_uri": "--baseline",
+    "stage_uris": "--stage",
     "model_uri": "--model",
     "column_types": "--column-type",
+    "init_from_uri": "--init-from",
+    "against": "--expect",
 }
+# A champion's name is the one word that is no flag.
+BARE = {"name"}
 SAMPLES = {
     "Integer": "2",
     "Float": "0.5",
@@ -30,8 +36,22 @@ SAMPLES = {
     "Boolean": None,
 }
 # Where a step allows only some words.
-WORDS = {"resume": "must", "split": "validation", "problem_type": "binary", "column_types": "zip=categorical"}
-REQUIRED = {"prepare_data": ["source", "label"], "train_ddp": ["dataset_uri"], "evaluate": ["model_uri", "dataset_uri"]}
+WORDS = {
+    "resume": "must",
+    "split": "validation",
+    "problem_type": "binary",
+    "column_types": "zip=categorical",
+    "min_gain": "0.01",
+    "max_forgetting": "0",
+}
+REQUIRED = {
+    "champion": ["name"],
+    "evaluate": ["model_uri", "dataset_uri"],
+    "find_model": ["model_uri"],
+    "prepare_data": ["source", "label"],
+    "promote": ["name", "model_uri"],
+    "train_ddp": ["dataset_uri"],
+}
 
 
 def folder_of(function: Any) -> Path:
@@ -51,6 +71,8 @@ def flags(name: str, key: str) -> list[str]:
     """One parameter as the words of the command line."""
     flag = FLAGS.get(key, "--" + key.replace("_", "-"))
     kind = parameters(name)[key].type
+    if key in BARE:
+        return ["text"]
     sample = WORDS.get(key) or SAMPLES.get(kind, "key=value" if key == "set" else "text")
     return [flag] if kind == "Boolean" else [flag, str(sample)]
 

@@ -1,0 +1,5 @@
+"""The component `champion`."""
+
+from .component import champion
+
+__all__ = ["champion"]

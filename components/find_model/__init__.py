@@ -1,0 +1,5 @@
+"""The component `find_model`."""
+
+from .component import find_model
+
+__all__ = ["find_model"]

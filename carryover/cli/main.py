@@ -24,6 +24,7 @@ COMMANDS = {
     "promote": "carryover.cli.promote:command",
     "rollback": "carryover.cli.rollback:command",
     "train-ddp": "carryover.cli.train_ddp:command",
+    "transfer-train": "carryover.cli.transfer_train:command",
 }
 # The authoring side adds its verbs here, so that the runtime never imports it.
 COMMAND_GROUP = "carryover.commands"

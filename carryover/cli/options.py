@@ -1,6 +1,6 @@
 """Owns the flags that several commands share, so that each is spelled and explained once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -66,3 +66,58 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--recipe", default="", metavar="FILE", help="The recipe: a YAML file, or the YAML text itself."
     )(function)
+
+
+_TRAINING = (
+    click.option("--run-key", default="", metavar="KEY", help="Go on with this run; keys not given come from it."),
+    click.option(
+        "--owner", default="", metavar="ID", help="Who runs this (a workflow's id); retries supersede at once."
+    ),
+    click.option("--takeover", is_flag=True, help="Take the run even from an owner that is alive."),
+    click.option(
+        "--resume",
+        type=click.Choice(["auto", "never", "must"]),
+        default="auto",
+        show_default=True,
+        help="never: refuse a run that has commits. must: refuse to start from zero.",
+    ),
+    click.option(
+        "--nproc-per-node",
+        type=int,
+        default=None,
+        metavar="N",
+        help="Ranks: processes to start. Left out: one for each GPU that env.num_gpus allows, one without any.",
+    ),
+    click.option(
+        "--time-limit", type=float, default=None, metavar="SECONDS", help="Training time; see resume.time_limit."
+    ),
+    click.option(
+        "--trust-pickle",
+        is_flag=True,
+        help="Let pickled weights of others hold more than tensors: CODE IN THEM IS RUN, with your rights and secrets. "
+        "Only for files whose maker you trust; safetensors never need it. For this start alone: no recipe key.",
+    ),
+    click.option(
+        "--grace-seconds",
+        type=float,
+        default=25.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time to save in after SIGTERM.",
+    ),
+)
+
+
+def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every training step takes beside its inputs: who runs it, where it goes on, and on what."""
+    for option in reversed(_TRAINING):
+        function = option(function)
+    return function
+
+
+def echo_training(result: Mapping[str, Any]) -> None:
+    """Print what a training step gives."""
+    for name in ("uri", "run_key", "checkpoint_uri", "model_step", "step_count", "attempts", "lost_steps"):
+        click.echo(f"{name}: {result[name]}")
+    for name, value in result["metrics"].items():
+        click.echo(f"{name}: {'undefined' if value is None else format(value, '.4f')}")

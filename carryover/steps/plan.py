@@ -1,14 +1,16 @@
 """Owns the plan of a training step: everything a person gave, checked, and which run it is. No torch, nothing started.
 
 recipe, dataset, store   checked                          wrong input ends here, with one line
-parent                   found, held against the data     --init-from
+parent                   found, held against the data     --init-from, --backbone
 run key                  the run this is, and the settings that it goes on with
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from carryover.carry.foreign import Sought
 from carryover.checkpoint.home import RunHome
 from carryover.data.manifest import DatasetCard, load_card
 from carryover.data.schema import Schema
@@ -18,12 +20,13 @@ from carryover.ground.digests import same
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
 from carryover.steps import parent as parents
+from carryover.steps import transfer as transfers
 from carryover.steps.results import probe, resolve_store
 from carryover.steps.teacher import named_teacher
 from carryover.tasks.metrics import find_metric
 from carryover.train import recipe as recipes
 from carryover.train.limits import Limits, limits_of
-from carryover.train.parent import Parent, parent_from_json
+from carryover.train.parent import EXTEND, Parent, parent_from_json
 from carryover.train.recipe import Recipe
 
 
@@ -34,6 +37,7 @@ class Plan:
     Attributes:
         schema: of the data as the model has it: the classes of a Model that is extended.
         parent: what the run starts from; None for nothing.
+        sought: of a transfer, what `--backbone` names; None where a run goes on without it.
     """
 
     store: Store
@@ -46,6 +50,7 @@ class Plan:
     parent: Parent | None
     limits: Limits
     time_limit: float | None
+    sought: Sought | None = None
 
 
 def make_plan(
@@ -56,8 +61,16 @@ def make_plan(
     run_key: str,
     init_from: str,
     time_limit: float | None,
+    *,
+    backbone: str = "",
+    scratch: Path | None = None,
 ) -> Plan:
-    """Check everything a person gave, and say which run it is."""
+    """Check everything a person gave, and say which run it is.
+
+    Args:
+        backbone: what a new task starts from, see `transfers.sought`; "" for nothing.
+        scratch: an empty local folder for the files of it.
+    """
     given = recipes.given(recipe, overrides)
     # A recipe that is wrong by itself is said before anything is looked up.
     recipes.make(given)
@@ -66,7 +79,11 @@ def make_plan(
         raise WrongInput(f"dataset {dataset}: its train split is empty; give more rows or another fraction")
     where = storage.open_store(resolve_store(store))
     probe(where)
-    given, parent = named_teacher(given, store=where.uri), None
+    given, parent, found_there = named_teacher(given, store=where.uri), None, None
+    if backbone and scratch:
+        found_there = transfers.sought(backbone, scratch, store=where)
+        parent = transfers.parent_of(found_there.source)
+        given = given if run_key else transfers.with_keys(found_there.source, given, card)
     if init_from:
         parent, found = parents.extended(init_from, card, store=where.uri)
         given = given if run_key else parents.inherited(found.card, given)
@@ -90,7 +107,7 @@ def make_plan(
         validates=card.splits["validation"].rows > 0,
         time_limit=time_limit,
     )
-    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit)
+    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit, found_there)
 
 
 def _named_run(
@@ -108,10 +125,11 @@ def _named_run(
         )
     parent = parent_from_json(home.run()["parent"])
     if asked and (not parent or parent.identity != asked.identity):
-        began = f"from Model {parent.digest}" if parent else "from nothing"
+        began = f"from {parent.digest} ({parent.kind})" if parent else "from nothing"
+        way = "leave out --init-from" if asked.kind == EXTEND else "use train-ddp"
         raise WrongInput(
-            f"--run-key {run_key}: that run started {began}, not from Model {asked.digest}; leave out --init-from to "
-            "go on with it, or --run-key for a new run"
+            f"--run-key {run_key}: that run started {began}, not from {asked.digest} ({asked.kind}); {way} to go on "
+            "with it, or leave out --run-key for a new run"
         )
     before = settings_of(home)
     made = recipes.make({**before, **given})

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from carryover import __version__
+from carryover.carry.foreign import Source
+from carryover.carry.transfer import placed
 from carryover.checkpoint.claims import claim
 from carryover.checkpoint.heartbeat import Beat
 from carryover.checkpoint.home import RunHome
@@ -37,6 +39,7 @@ from carryover.steps import parent as parents
 from carryover.steps.plan import Plan, make_plan, settings_of
 from carryover.steps.results import write_result
 from carryover.steps.teacher import check_teacher
+from carryover.steps.transfer import check_gaps, fetch
 from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
 from carryover.train.environment import ranks_of
@@ -62,6 +65,7 @@ class Launch:
     asked: int | None
     grace_seconds: float
     trust_pickle: bool
+    strict: bool
 
 
 def train_ddp(
@@ -81,6 +85,8 @@ def train_ddp(
     time_limit: float | None = None,
     grace_seconds: float = 25.0,
     trust_pickle: bool = False,
+    backbone: str = "",
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Train, or go on training, and return the result (also in DIR/result.json).
 
@@ -97,6 +103,8 @@ def train_ddp(
         time_limit: seconds of training, over all attempts of the run or of each (resume.time_limit).
         grace_seconds: how long ranks may take to save after SIGTERM.
         trust_pickle: let pickled weights of others hold more than tensors, which is to run code in them.
+        backbone: of transfer-train: what a new task starts from.
+        strict: of transfer-train: any gap between it and the new network is an error.
 
     Raises:
         CarryoverError: with the exit code of the design.
@@ -111,11 +119,14 @@ def train_ddp(
         # Written to last of all: a place that is not possible must not come out after hours of training.
         storage.scheme_of(output)
     # While there are ranks, launch.ranks hears the signal instead and lets them save.
-    with ranks.on_stop_signal(_stop):
-        plan = make_plan(dataset, store, recipe, overrides, run_key, init_from, time_limit)
-        finish = _finished(plan) or _train(
-            plan, owner, takeover, resume, Launch(nproc_per_node, grace_seconds, trust_pickle)
+    with ranks.on_stop_signal(_stop), tempfile.TemporaryDirectory(prefix="carryover-") as folder:
+        scratch = Path(folder)
+        plan = make_plan(
+            dataset, store, recipe, overrides, run_key, init_from, time_limit, backbone=backbone, scratch=scratch
         )
+        check_gaps(plan.home, strict=strict)
+        launch = Launch(nproc_per_node, grace_seconds, trust_pickle, strict)
+        finish = _finished(plan) or _train(plan, owner, takeover, resume, launch)
         card = _deliver(plan, finish, output)
         return write_result(_result(plan, finish, card, time.monotonic() - started), output, outputs_dir)
 
@@ -147,6 +158,7 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
     home, run_key = plan.home, plan.run_key
     check_teacher(plan.recipe.distiller, plan.card)
     count = ranks_of(plan.recipe.env, launch.asked, gpus=hardware.gpus)
+    begins = fetch(plan)
     _announce(plan, count)
     _obey(home, resume, owner)
     fruitless = home.fruitless_attempts(owner) if owner else 0
@@ -163,14 +175,23 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
         if writer is None:
             say("another owner finished this run meanwhile")
         else:
-            _attempt(plan, writer, rows, scratch, launch, count)
+            _attempt(plan, writer, rows, scratch, launch, count, source=begins)
     finish = home.finish_record()
     if finish is None:
         raise CarryoverError(f"run {run_key}: the ranks ended without a finish record")
     return finish
 
 
-def _attempt(plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path, launch: Launch, count: int) -> None:
+def _attempt(
+    plan: Plan,
+    writer: Writer,
+    rows: Mapping[str, str],
+    scratch: Path,
+    launch: Launch,
+    count: int,
+    *,
+    source: Source | None,
+) -> None:
     """Run the ranks of one attempt; returns when they finished the run, raises what ended them otherwise."""
     last = plan.home.latest_claim()
     assert last is not None
@@ -187,6 +208,8 @@ def _attempt(plan: Plan, writer: Writer, rows: Mapping[str, str], scratch: Path,
         lost_step=last.body["heartbeat_step"],
         progress=str(ranks.progress_file(scratch)),
         first_step=os.environ.get(FIRST_STEP_VARIABLE, ""),
+        source=source.to_json() if source else None,
+        strict=launch.strict,
         trust_pickle=launch.trust_pickle,
     )
     with Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(scratch)):
@@ -216,7 +239,8 @@ def _announce(plan: Plan, count: int) -> None:
             say(f"extends Model {plan.parent.digest} of {plan.parent.uri}")
             assembly = parents.assembly_of(plan.parent)
         else:
-            assembly = choose(plan.recipe.model, schema, plan.recipe.data, adaptation=asked.adaptation)
+            model = placed(plan.recipe.model, plan.sought.source) if plan.sought else plan.recipe.model
+            assembly = choose(model, schema, plan.recipe.data, adaptation=asked.adaptation)
         asked.loss(make_task(schema, plan.recipe.data, loss_func=asked.loss_func), mixed=mixup.turn_on)
         read = {name for branch in assembly.branches for name in branch.columns}
         mixup.check_columns(column for column in schema.features() if column.name in read)
@@ -275,7 +299,7 @@ def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict
     last = plan.home.latest_claim()
     commits = plan.home.commits()
     return {
-        "step": "train-ddp",
+        "step": "transfer-train" if plan.sought else "train-ddp",
         "uri": card.at,
         "digest": card.digest,
         "run_key": plan.run_key,
@@ -292,6 +316,7 @@ def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict
         "dataset_digest": plan.card.digest,
         "parent_digest": plan.parent.digest if plan.parent else "",
         "parent_uri": plan.parent.uri if plan.parent else "",
+        "transfer": (card.parent or {}).get("transfer"),
         "seconds": round(seconds, 3),
         "version": __version__,
     }

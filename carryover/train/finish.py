@@ -1,13 +1,16 @@
 """Owns the end of a run: the record from which the Model can be made at any time."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from carryover.carry import tables
 from carryover.checkpoint.snapshot import snapshot
 from carryover.checkpoint.writer import Writer
 from carryover.data.schema import Schema
+from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.models.card import CARD
 from carryover.models.export import make_card, weights_of
@@ -49,7 +52,7 @@ def finish(
         checkpoint_uri=spec.home,
         dataset=spec.dataset,
         store=store_of(spec.home),
-        parent=spec.parent,
+        parent=_parent(spec),
         metrics={f"val_{metric}": final.score},
         versions=versions(),
     )
@@ -72,3 +75,11 @@ def finish(
     )
     steps = ", ".join(map(str, final.steps))
     say(f"finished at step {state.step} ({reason}); the Model has the weights of step {steps}")
+
+
+def _parent(spec: Spec) -> Mapping[str, Any] | None:
+    """Return what the run started from; of a transfer with the weights that were taken, as its first start noted."""
+    home = storage.open_store(spec.home)
+    if not spec.parent or not home.exists(tables.FILE):
+        return spec.parent
+    return {**spec.parent, "transfer": json.loads(home.read(tables.FILE))}

@@ -1,6 +1,7 @@
 """Owns what a run starts from when it does not start from nothing: named in run.json, in the Model, and in the run key.
 
     extend      a Model, its schema, preprocessing and weights, on new data      --init-from
+    transfer    weights of a Backbone or any checkpoint, for a new task          transfer-train --backbone
 
 Once a run has a commit, it goes on from that alone; its parent is only named. Needs no torch.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 from carryover.data.schema import Scalar
 
-EXTEND = "extend"
+EXTEND, TRANSFER = "extend", "transfer"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Parent:
         run_key, step, checkpoint_uri: of the run that made it; "" and 0 where none did.
         dataset: digest and uri of what it was trained on.
         problem_type, classes: of the run that starts from it; None where those of the data hold.
+        transfer: which weights a new task took, as `carry.tables.summary` tells it; None before that is known.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Parent:
     dataset: Mapping[str, Any] | None = None
     problem_type: str | None = None
     classes: tuple[Scalar, ...] | None = None
+    transfer: Mapping[str, Any] | None = None
 
     @property
     def identity(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from carryover.carry.foreign import source_from_json
 from carryover.checkpoint.home import Loaded, RunHome
 from carryover.checkpoint.snapshot import restore
 from carryover.checkpoint.writer import Writer
@@ -132,6 +133,8 @@ def _begin(
             home,
             loaded,
             parent=parent_from_json(spec.parent),
+            source=source_from_json(spec.source) if spec.source else None,
+            strict=spec.strict,
             seed=recipe.seed,
             loss_func=asked.loss_func,
             adaptation=asked.adaptation,

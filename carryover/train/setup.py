@@ -8,11 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from carryover.carry import tables
+from carryover.carry.foreign import Source
+from carryover.carry.take import heads, take
+from carryover.carry.transfer import placed
 from carryover.checkpoint.home import Loaded, RunHome
 from carryover.checkpoint.snapshot import restore
 from carryover.data.config import DataConfig
 from carryover.data.schema import Schema
 from carryover.ground import dist
+from carryover.ground.console import say
+from carryover.ground.digests import canonical
 from carryover.ground.errors import CarryoverError, WrongInput
 from carryover.models.assembly import (
     Assembly,
@@ -141,6 +147,8 @@ def build_parts(
     loaded: Loaded | None,
     *,
     parent: Parent | None = None,
+    source: Source | None = None,
+    strict: bool = False,
     seed: int,
     loss_func: str = AUTO,
     adaptation: Adaptation | None = None,
@@ -148,10 +156,14 @@ def build_parts(
     """Return the model that a recipe and a schema ask for, with a checkpoint's weights where there is one.
 
     A checkpoint brings its tokenizers and preprocessors along: nothing is fetched again, and nothing can have changed.
-    Without one, the weights are those of the parent, where there is one.
+    Without one, the weights are those of the parent, where there is one; of a transfer, those that fit of `source`.
     """
     if not loaded and parent and parent.kind == EXTEND:
         return _extended(parent, model, data, schema, seed=seed, adaptation=adaptation)
+    if not loaded and source:
+        asked = choose(placed(model, source), schema, data, adaptation=adaptation)
+        task = make_task(schema, data, loss_func=loss_func)
+        return _transferred(source, asked, task, data, schema, home, seed=seed, strict=strict)
     if loaded:
         files = home.read_files(loaded.record)
         assembly = renewed(assembly_from_json(json.loads(files[ASSEMBLY])), model)
@@ -192,6 +204,32 @@ def _extended(
     if adaptation and not same:
         adapt({name: network.get_submodule(name) for name in network.branch_names}, adaptation)
     assembly = replace(assembly, adaptation=adaptation)
+    return Parts(assembly, preprocessing, task, network, model_files(assembly, preprocessing, task_files(task)))
+
+
+def _transferred(
+    source: Source,
+    assembly: Assembly,
+    task: Task,
+    data: DataConfig,
+    schema: Schema,
+    home: RunHome,
+    *,
+    seed: int,
+    strict: bool,
+) -> Parts:
+    """Return the model of a new task with the weights that fit of a source; rank 0 tells which, and notes it."""
+    preprocessing = build_preprocessing(assembly, schema, data)
+    torch.manual_seed(seed)
+    network = build_network(replace(assembly, adaptation=None), preprocessing, task.num_outputs)
+    found = take(network, assembly, preprocessing, task, source)
+    tables.check(found, source, heads=heads(assembly), strict=strict)
+    if assembly.adaptation:
+        adapt({name: network.get_submodule(name) for name in network.branch_names}, assembly.adaptation)
+    if dist.rank() == 0:
+        home.store.write(tables.FILE, canonical(tables.summary(found, source, heads=heads(assembly))))
+        for line in tables.lines(found):
+            say(line)
     return Parts(assembly, preprocessing, task, network, model_files(assembly, preprocessing, task_files(task)))
 
 

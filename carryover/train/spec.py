@@ -21,6 +21,8 @@ class Spec:
         lost_step: the newest step that the attempt before this one is known to have reached; None when unknown.
         progress: local file for the newest step.
         first_step: local file for the time of the first step; "" for none.
+        source: of a transfer that has no commit yet, local files as `carry.foreign.Source.to_json` gives them.
+        strict: whether a transfer with gaps is an error.
         trust_pickle: whether code in pickled weights may be run, said by a person for this start alone.
     """
 
@@ -37,6 +39,8 @@ class Spec:
     first_step: str
     trust_pickle: bool = False
     parent: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
+    strict: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values; `Spec(**values)` is the way back."""

@@ -50,12 +50,26 @@ def write_backbone(target: Store, card: BackboneCard, source: Path) -> str:
     """
     if _is_whole(target, card):
         return target.uri
-    # Without its card, a folder whose writing stops half-way is no Backbone.
-    target.delete(CARD)
+    _clear(target)
     for name in card.files:
         target.upload(source / name, name)
     target.write(CARD, card.to_bytes())
     return target.uri
+
+
+def _clear(folder: Store) -> None:
+    """Remove another Backbone: a branch of it would look like one of the new. Its card goes first."""
+    try:
+        old = parse_card(folder.read(CARD), where=folder.at(CARD)).files
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except WrongInput:
+        # What is not known to be of a Backbone is left alone.
+        old = {}
+    # Without its card, a folder whose writing stops half-way is no Backbone.
+    folder.delete(CARD)
+    for name in old:
+        folder.delete(name)
 
 
 def _is_whole(folder: Store, card: BackboneCard) -> bool:

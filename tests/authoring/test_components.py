@@ -46,6 +46,7 @@ WORDS = {
 }
 REQUIRED = {
     "champion": ["name"],
+    "dump_backbone": ["model_uri"],
     "evaluate": ["model_uri", "dataset_uri"],
     "find_model": ["model_uri"],
     "prepare_data": ["source", "label"],

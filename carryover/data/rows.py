@@ -7,6 +7,7 @@ The file appears under its name only when whole, so a later attempt on the same 
 
 import os
 import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,20 +62,42 @@ def materialise(card: DatasetCard, split: str, scratch: Path) -> Path:
     target = scratch / f"{short(card.digest)}-{split}.arrow"
     if target.exists():
         return target
-    scratch.mkdir(parents=True, exist_ok=True)
-    partial = scratch / f"{target.name}.{uuid.uuid4().hex}"
-    schema = arrow_schema(card.schema)
+    return write_arrow(target, arrow_schema(card.schema), row_groups(card, split, scratch))
+
+
+def write_arrow(target: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
+    """Write tables, one in memory at a time, as one Arrow IPC file that appears only when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
     try:
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for shard in card.splits[split].shards:
-                _copy_shard(card, shard, writer, partial.with_suffix(".parquet"))
+            for table in tables:
+                writer.write_table(table.combine_chunks())
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
     return target
 
 
-def _copy_shard(card: DatasetCard, shard: Shard, writer: pa.RecordBatchFileWriter, temporary: Path) -> None:
+def row_groups(
+    card: DatasetCard, split: str, scratch: Path, *, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yield a split's row groups (about 8 MiB) in order; a shard of a distant store lies in `scratch` meanwhile.
+
+    Args:
+        columns: those that are wanted; None for all.
+
+    Raises:
+        WrongInput: a shard that is missing, or whose bytes are not those that were written.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    for shard in card.splits[split].shards:
+        yield from _shard_groups(card, shard, scratch / f"{uuid.uuid4().hex}.parquet", columns)
+
+
+def _shard_groups(
+    card: DatasetCard, shard: Shard, temporary: Path, columns: Sequence[str] | None
+) -> Iterator[pa.Table]:
     store = storage.open_store(card.location or card.at)
     path = store.local / shard.file if store.local else temporary
     try:
@@ -87,7 +110,7 @@ def _copy_shard(card: DatasetCard, shard: Shard, writer: pa.RecordBatchFileWrite
             )
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                writer.write_table(file.read_row_group(group, use_threads=False).combine_chunks())
+                yield file.read_row_group(group, columns=columns, use_threads=False)
     except FileNotFoundError:
         raise WrongInput(f"{store.at(shard.file)}: missing; run prepare-data again") from None
     finally:

@@ -1,11 +1,13 @@
 """Owns what is known of a dataset's columns: names, types, statistics, the label and its classes.
 
     type         stored as (Arrow)                 statistics, of the train split
-    numerical    int64 or double                   missing, count, mean, std (population), min, max; of finite values
+    numerical    int64 or double                   missing, count, mean, std (population), min, max; of finite values;
+                                                   quantiles, of a sample (see statistics.py)
     categorical  string; the label in its own type missing, counts {text: rows}, most frequent first, distinct, exact
-    text         string                            missing, mean_words, max_chars
-    image_path   list<binary>, null: not readable  missing, images, unreadable, most (images of a row)
-    image_bytes  binary, or list<binary>           missing
+    text         string                            missing, count, mean_words, max_chars; quantiles of its words,
+                                                   word_groups: words of a sample by a hash; see statistics.py
+    image_path   list<binary>, null: not readable  missing, count, images, unreadable, most (images of a row)
+    image_bytes  binary, or list<binary>           missing, count
     null         not stored                        none: all values missing, one value only, or not wanted
 
 `counts` holds at most `COUNTS_KEPT` values. `exact` is false where a column had more distinct values than were kept in

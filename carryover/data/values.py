@@ -68,6 +68,14 @@ def first_word(texts: pa.Array) -> int:
     return pc.index(words, True).as_py()
 
 
+def count_words(texts: pa.Array, *, typed: bool) -> int:
+    """Return how many values say no number; see `text_kinds` for `typed`."""
+    number = pc.match_substring_regex(texts, _NUMBER)
+    if not typed:
+        number = pc.or_(number, pc.is_in(texts, value_set=_BOOL_WORDS))
+    return pc.sum(pc.invert(number)).as_py() or 0
+
+
 def typed_array(array: pa.Array) -> tuple[pa.Array, frozenset[str]]:
     """Bring an array of a typed source to one of bool, int64, double, string, binary or null; return it and its kinds.
 
@@ -167,7 +175,7 @@ def to_stored(array: pa.Array, *, physical: str, stored: str) -> pa.Array:
     if stored == "string":
         return as_text(array)
     if physical == "string":
-        return _parse(array, _ARROW[stored])
+        return _parse_mixture(array, _ARROW[stored])
     return pc.cast(array, _ARROW[stored], safe=False)
 
 
@@ -194,6 +202,18 @@ _ARROW = {
 
 def _parse(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     return pc.cast(pc.utf8_trim(texts, " \t"), kind)
+
+
+def _parse_mixture(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Parse numbers of several kinds, truth values and whole numbers with a point among them."""
+    word = pc.fill_null(pc.is_in(texts, value_set=_BOOL_WORDS), False)
+    if pc.any(word).as_py() and not pa.types.is_boolean(kind):
+        truth = pc.cast(pc.cast(pc.equal(pc.utf8_lower(texts.filter(word)), "true"), pa.int8()), pa.string())
+        texts = pc.replace_with_mask(texts, word, truth)
+    try:
+        return _parse(texts, kind)
+    except pa.ArrowInvalid:
+        return pc.cast(_parse(texts, pa.float64()), kind)
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -50,7 +50,7 @@ def test_names_of_files_beside_the_source_are_images(tmp_path: Path) -> None:
     assert (schema.column("photo").type, schema.column("gone").type) == ("image_path", "categorical")
     photo, rows_in_train = schema.column("photo"), schema.label_column.statistics["counts"]
     images = sum(rows_in_train.values())
-    assert photo.statistics == {"missing": 0, "images": images, "unreadable": images, "most": 2}
+    assert photo.statistics == {"missing": 0, "count": images, "images": images, "unreadable": images, "most": 2}
 
 
 def named(tmp_path: Path) -> Path:

@@ -271,3 +271,11 @@ def test_results_are_left_for_argo_and_people(carryover_cli: CarryoverCli) -> No
     assert (carryover_cli.cwd / "outs" / "changed").read_text() == "true"
     assert f"uri       {result['uri']}" in ended.stdout
     assert ".carryover" in ended.stderr
+
+
+def test_truth_values_among_numbers_are_numbers(tmp_path: Path) -> None:
+    rows = [{**row, "price": ("true", "2", "1.5", "False")[row["id"] % 4]} for row in ROWS]
+    card = prepared(tmp_path, write(tmp_path / "a.csv", rows), column_types={"price": "numerical"})
+    found = table(card, "train", tmp_path / "s")
+    pairs = zip(found["id"].to_pylist(), found["price"].to_pylist(), strict=True)
+    assert all(price == (1.0, 2.0, 1.5, 0.0)[number % 4] for number, price in pairs)

@@ -1,5 +1,6 @@
 """Owns the command `carryover prepare-data`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -7,6 +8,8 @@ import click
 from carryover.cli.options import ManyValues, output_options, store_option
 from carryover.ground.errors import WrongInput
 from carryover.steps.prepare_data import prepare_data
+
+SHOWN = 20
 
 
 @click.command("prepare-data", cls=ManyValues)
@@ -18,7 +21,7 @@ from carryover.steps.prepare_data import prepare_data
     help="CSV, TSV, JSONL or Parquet: a file, a glob, or a folder; or a folder with a folder of images for each class "
     "(columns image and label). Local or in an object store. Several may be given; all need the same columns.",
 )
-@click.option("--label", required=True, metavar="COLUMN", help="The column to predict.")
+@click.option("--label", default="", metavar="COLUMN", help="The column to predict. Not needed with --schema-from.")
 @click.option(
     "--validation-source",
     multiple=True,
@@ -48,6 +51,25 @@ from carryover.steps.prepare_data import prepare_data
 @click.option("--train-fraction", default=0.8, show_default=True, help="Share of --source for training.")
 @click.option("--validation-fraction", default=0.1, show_default=True, help="Share of --source for validation.")
 @click.option("--test-fraction", default=0.1, show_default=True, help="Share of --source for the test; 0 is possible.")
+@click.option(
+    "--schema-from",
+    default="",
+    metavar="URI",
+    help="Follow the schema of this Model (URI, folder or run:KEY) or Dataset: label, column types, problem type and "
+    "classes in their order. All that does not fit is listed in one error; how far each column drifted is shown.",
+)
+@click.option(
+    "--grow-classes",
+    is_flag=True,
+    help="With --schema-from: append classes that it does not have to its own, instead of an error.",
+)
+@click.option(
+    "--max-drift",
+    type=float,
+    default=None,
+    metavar="PSI",
+    help="With --schema-from: fail when a column's drift is above this, and above chance. 0.1 is little, 0.25 much.",
+)
 @store_option
 @output_options
 def command(column_types: tuple[str, ...], **arguments: Any) -> None:
@@ -63,8 +85,25 @@ def command(column_types: tuple[str, ...], **arguments: Any) -> None:
     click.echo(f"problem   {result['problem_type']}{classes}, label {result['label']}")
     click.echo("columns   " + ", ".join(f"{name}: {type}" for name, type in columns.items() if name != result["label"]))
     click.echo("rows      " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
+    _show_drift(result.get("drift", ()))
     click.echo(f"digest    {result['digest']}{'' if result['changed'] else ' (unchanged)'}")
     click.echo(f"uri       {result['uri']}")
+
+
+def _show_drift(drift: Sequence[Mapping[str, Any]]) -> None:
+    """Show which columns moved how far, the worst first."""
+    if not drift:
+        return
+    width = max(len(one["column"]) for one in drift[:SHOWN])
+    click.echo(f"drift     {'column':{width}}  {'PSI':>7}  {'chance':>7}  missing           verdict")
+    for one in drift[:SHOWN]:
+        psi, chance = (f"{value:7.3f}" if value is not None else "      -" for value in (one["psi"], one["chance"]))
+        before, now = (f"{share:.1%}" for share in one["missing"])
+        unseen = f", {one['unseen']:.1%} of the rows in new categories" if one["unseen"] else ""
+        words = f"{one['word']}{unseen}{': ' + one['why'] if one['why'] else ''}"
+        click.echo(f"          {one['column']:{width}}  {psi}  {chance}  {before:>6} -> {now:<6}  {words}")
+    if len(drift) > SHOWN:
+        click.echo(f"          and {len(drift) - SHOWN} columns more, less far")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -138,6 +138,30 @@ def load_card(uri: str) -> DatasetCard:
     raise WrongInput(f"{card.at or folder}: shards of dataset {short(card.digest)} are missing; run prepare-data again")
 
 
+def find_dataset(dataset: Mapping[str, Any], *, store: str) -> tuple[DatasetCard | None, tuple[str, ...]]:
+    """Look for a Dataset that another card names, where it was and in the store of now.
+
+    Args:
+        dataset: its "digest" and "uri".
+        store: URI of the store; "" for none.
+
+    Returns:
+        its card, ready to be read, None where it is gone; and the places that were looked at.
+    """
+    places = [str(dataset.get("uri") or "")]
+    places += [storage.join(storage.normal(store), folder_of(dataset["digest"]))] if store else []
+    places = list(dict.fromkeys(place for place in places if place))
+    for place in places:
+        try:
+            card = load_card(place)
+        except (WrongInput, OSError):
+            # Gone, damaged, or in a store that cannot be reached from here: the next place may have it.
+            continue
+        if card.digest == dataset["digest"]:
+            return card, tuple(places)
+    return None, tuple(places)
+
+
 def read_card(folder: str, *, name: str = CARD) -> DatasetCard:
     """Read the card in a folder, wherever its shards are.
 

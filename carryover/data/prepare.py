@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from carryover.data import manifest
+from carryover.data import drift, manifest
 from carryover.data.content import dataset_digest
 from carryover.data.embed import unchanged
+from carryover.data.follow import Followed, Reference
 from carryover.data.manifest import CARD, SPLITS, DatasetCard
 from carryover.data.schema import Column, Schema
 from carryover.data.shards import Written, write_shards
@@ -52,12 +53,13 @@ def prepare(request: Request, store: Store) -> Prepared:
         CarryoverError: the files changed while they were read.
     """
     prints = _fingerprints(request)
-    key = short(digest(canonical({"rules": RULES, "files": prints, "label": request.label, **_settings(request)})))
+    asked = {"rules": RULES, "files": prints, "label": request.label or request.target, **_settings(request)}
+    key = short(digest(canonical(asked)))
     index = f"datasets/sources/{key}.json"
     known = _known(store, index)
     if known is not None:
         say(f"source unchanged: dataset {short(known.digest)}")
-        return Prepared(known, changed=False)
+        return Prepared(_described(known, request), changed=False)
     started = time.time()
     with tempfile.TemporaryDirectory(prefix="carryover-prepare-") as scratch:
         folder = Path(scratch)
@@ -71,7 +73,7 @@ def prepare(request: Request, store: Store) -> Prepared:
     rested = all(started - entry.get("mtime", 0) / 1e9 > YOUNG_SECONDS for entry in prints)
     if rested and written.images is not None:
         store.write(index, canonical({"digest": card.digest, "images": written.images}))
-    return Prepared(manifest.read_card(card.at), changed)
+    return Prepared(_described(manifest.read_card(card.at), request), changed)
 
 
 def _fingerprints(request: Request) -> list[dict[str, Any]]:
@@ -79,10 +81,30 @@ def _fingerprints(request: Request) -> list[dict[str, Any]]:
 
 
 def _settings(request: Request) -> dict[str, Any]:
+    # What was left out of the data before is left out of these, so whoever follows them leaves it out too.
+    types = dict(request.column_types) | dict.fromkeys(sorted(request.unwanted), "null")
     return {
         "problem_type": request.problem_type,
-        "column_types": dict(request.column_types),
+        "column_types": types,
         "fractions": asdict(request.fractions),
+        **(request.reference.settings() if request.reference else {}),
+    }
+
+
+def _described(card: DatasetCard, request: Request) -> DatasetCard:
+    """Return a card of the store with the lineage of this request: the same content may have been prepared before."""
+    return replace(card, lineage=_lineage(request.reference, card.schema)) if request.reference else card
+
+
+def _lineage(reference: Reference | None, schema: Schema) -> dict[str, Any]:
+    """Return what a card says of the schema that its data follow."""
+    if reference is None:
+        return {}
+    before = reference.schema.classes or ()
+    return {
+        "schema_from": {"kind": reference.kind, "digest": reference.digest, "uri": reference.uri},
+        "grown": [value for value in schema.classes or () if value not in before],
+        "drift": [found.to_json() for found in drift.measure(reference, schema)],
     }
 
 
@@ -114,12 +136,13 @@ def _card(
     columns = tuple(
         Column(plan.name, plan.type, plan.stored, written.statistics.get(plan.name, {})) for plan in found.columns
     )
-    schema = Schema(request.label, found.problem_type, found.classes, columns)
+    schema = Schema(request.target, found.problem_type, found.classes, columns)
     content = dataset_digest(schema, written.summaries)
     sources = tuple({**entry, "rows": found.file_rows[entry["uri"]]} for entry in prints)
     at = store.at(manifest.folder_of(content))
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return DatasetCard(content, schema, written.splits, sources, _settings(request), at, created)
+    lineage = _lineage(request.reference, schema)
+    return DatasetCard(content, schema, written.splits, sources, _settings(request), at, created, lineage)
 
 
 def _publish(card: DatasetCard, folder: Path, store: Store) -> bool:
@@ -146,8 +169,20 @@ def _say_splits(request: Request, found: Survey, written: Written) -> None:
         shown = ", ".join(repr(value) for value in sorted(found.whole)[:10])
         more = f" and {len(found.whole) - 10} more" if len(found.whole) > 10 else ""
         say(f"too small to split, so all in train: {shown}{more}")
+    if found.followed:
+        _say_followed(found.followed)
     total = sum(found.file_rows[file.uri] for file in request.files["source"])
     _check_shares(rows, total, request)
+
+
+def _say_followed(found: Followed) -> None:
+    """Say what of the new data is not as a schema that they follow has it."""
+    if found.unused:
+        say(f"not in the schema that is followed, so not used: {', '.join(found.unused)}")
+    if found.widened:
+        say(f"whole numbers so far, stored as real ones now: {', '.join(found.widened)}")
+    if found.grown:
+        say(f"new classes, behind the known ones: {', '.join(map(repr, found.grown))}")
 
 
 def _check_shares(rows: Mapping[str, int], total: int, request: Request) -> None:

@@ -72,7 +72,7 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
             table = _stored_table(batch, survey)
             if role == "source" and survey.whole:
                 whole = pc.is_in(
-                    table[request.label], value_set=pa.array(list(survey.whole), table[request.label].type)
+                    table[request.target], value_set=pa.array(list(survey.whole), table[request.target].type)
                 )
                 own = np.where(np.asarray(whole), np.uint8(TRAIN), own)
             for piece in embedder.pieces(table, batch.folder):

@@ -3,10 +3,11 @@
 every batch --> row's own code (split.py), one byte a row, to a scratch file
             --> tallies of columns and label (tally.py)
 at the end  --> column types, problem type, classes, which classes stay in train whole; or one clear error
+                where the data follow a Model's or another Dataset's schema, these come from it (follow.py)
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from carryover.data import columns, images, problem, readers, values
 from carryover.data.columns import ColumnFacts, ColumnPlan
+from carryover.data.follow import Asked, Followed, Following, Reference, wanted_of
 from carryover.data.progress import Progress
 from carryover.data.schema import Scalar, missing_column
 from carryover.data.sources import Batch, SourceFile
@@ -33,6 +35,7 @@ class Request:
         files: role ("source", "validation", "test") -> files, in order.
         problem_type: as `problem.check_problem_type` allows; "" to infer it.
         column_types: given types, which win over inferred ones.
+        reference: whose schema the data follow; then what is given must agree with it. None to infer all.
     """
 
     files: Mapping[str, tuple[SourceFile, ...]]
@@ -40,11 +43,18 @@ class Request:
     problem_type: str = ""
     column_types: Mapping[str, str] = field(default_factory=dict)
     fractions: Fractions = field(default_factory=Fractions)
+    reference: Reference | None = None
 
     @property
     def unwanted(self) -> frozenset[str]:
         """Return the columns given as null: they are not read, and say nothing about a row's split."""
-        return frozenset(name for name, type in self.column_types.items() if type == "null")
+        given = frozenset(name for name, type in self.column_types.items() if type == "null")
+        return given | self.reference.unwanted if self.reference else given
+
+    @property
+    def target(self) -> str:
+        """Return the column that is tallied as the label."""
+        return self.reference.schema.label if self.reference else self.label
 
     @property
     def shares(self) -> Fractions:
@@ -58,8 +68,15 @@ class Request:
             for file in self.files[role]:
                 progress.file()
                 for batch in readers.read(file, without=self.unwanted):
-                    yield role, file, batch
+                    yield role, file, self._wanted(batch)
                     progress.add(batch.rows)
+
+    def _wanted(self, batch: Batch) -> Batch:
+        """Leave out the columns that a reference does not have: they must not move a row to another split either."""
+        if self.reference is None:
+            return batch
+        wanted = self.reference.wanted
+        return replace(batch, columns={name: array for name, array in batch.columns.items() if name in wanted})
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,7 @@ class Survey:
         columns: all columns in the order of the first file, the label and unused ones among them.
         whole: label values whose rows all stay in train.
         file_rows: URI -> rows.
+        followed: what the reference says of the data, where there is one.
     """
 
     problem_type: str
@@ -77,6 +95,7 @@ class Survey:
     columns: tuple[ColumnPlan, ...]
     whole: frozenset[Scalar]
     file_rows: Mapping[str, int]
+    followed: Followed | None = None
 
 
 def survey(request: Request, codes_path: Path) -> Survey:
@@ -90,8 +109,8 @@ def survey(request: Request, codes_path: Path) -> Survey:
     """
     problem.check_problem_type(request.problem_type)
     request.shares  # noqa: B018  impossible fractions are said before anything is read
-    if request.label in request.unwanted:
-        raise WrongInput(f"--column-type {request.label}=null: the label can't be left out")
+    if request.target in request.unwanted:
+        raise WrongInput(f"--column-type {request.target}=null: the label can't be left out")
     reading = _Reading(request)
     with open(codes_path, "wb") as sink:
         progress = Progress("first pass", files=sum(map(len, request.files.values())))
@@ -109,7 +128,9 @@ class _Reading:
         self._shares = request.shares
         self._sampler = Sampler()
         self._tallies: dict[str, ColumnTally] = {}
-        self._label = LabelTally(request.label)
+        self._label = LabelTally(request.target)
+        reference = request.reference
+        self._typed = {column.name: wanted_of(column) for column in reference.schema.columns} if reference else {}
         self._rows = np.zeros(3, dtype=np.int64)
         self._file: SourceFile | None = None
         self._names: dict[str, None] = {}
@@ -122,7 +143,7 @@ class _Reading:
             self.end_file()
             self._file, self._names = file, {}
             self._file_rows[file.uri] = 0
-            if self._request.label not in batch.columns:
+            if self._request.target not in batch.columns and not self._request.reference:
                 raise WrongInput(f"{file.uri}: {missing_column(self._request.label, list(batch.names))} (--label)")
         self._names.update(dict.fromkeys(batch.names))
         if file.format != "jsonl":
@@ -132,7 +153,7 @@ class _Reading:
         canonical = {name: values.canonical(array) for name, array in batch.columns.items()}
         if role == "source":
             told = {**canonical, **{name: values.canonical(array) for name, array in batch.identity.items()}}
-            features = {name: array for name, array in told.items() if name != self._request.label}
+            features = {name: array for name, array in told.items() if name != self._request.target}
             own = codes(row_keys(features, batch.rows), self._shares)
         else:
             own = np.full(batch.rows, ROLES[role], dtype=np.uint8)
@@ -144,7 +165,7 @@ class _Reading:
         places, priorities = self._sampler.choose(own)
         for name in batch.columns:
             if name not in self._tallies:
-                self._tallies[name] = ColumnTally(name)
+                self._tallies[name] = ColumnTally(name, self._typed.get(name, ""))
                 self._tallies[name].skip(int(self._rows[TRAIN]))
             self._tallies[name].add(batch, canonical[name], own)
             self._tallies[name].add_sample(batch, places, priorities)
@@ -181,7 +202,9 @@ class _Reading:
         if not any(self._file_rows[file.uri] for file in request.files["source"]):
             raise WrongInput(f"{request.files['source'][0].uri}: there are no rows")
         names = self._first[1] if self._first else []
-        columns.check_given(request.column_types, names, request.label)
+        columns.check_given(request.column_types, names, request.target)
+        if request.reference:
+            return self._settle_followed(request.reference, names)
         nothing = f"there is no column to learn from besides the label '{request.label}'"
         if not set(names) - request.unwanted - {request.label}:
             raise WrongInput(nothing)
@@ -192,15 +215,29 @@ class _Reading:
             )
         tally = self._tallies[request.label]
         plan, problem_type, counts = self._settle_label(tally.facts())
-        classes, whole = None, frozenset[Scalar]()
+        classes = None
         if problem_type != "regression":
             classes = problem.sorted_classes({value: 1 for value, row in counts.items() if row[:3].sum()})
-            whole = frozenset(value for value, row in counts.items() if too_small(row[:3], self._shares))
-        self._check_splits([counts[value][:3] for value in whole])
+        whole = self._whole(counts)
         plans = [plan if name == request.label else self._plan(name) for name in names]
         if all(plan.type == "null" for plan in plans if plan.name != request.label):
             raise WrongInput(f"{nothing}: in all others there is one value at most")
         return Survey(problem_type, classes, tuple(plans), whole, self._file_rows)
+
+    def _settle_followed(self, reference: Reference, names: list[str]) -> Survey:
+        request = self._request
+        asked = Asked(request.label, request.problem_type, request.column_types)
+        label = self._label if request.target in names else None
+        rows = sum(self._file_rows.values())
+        found = Following(reference, asked, names, rows, self._tallies, label).settle()
+        whole = self._whole(found.counts)
+        return Survey(found.problem_type, found.classes, found.columns, whole, self._file_rows, found)
+
+    def _whole(self, counts: Mapping[Scalar, np.ndarray]) -> frozenset[Scalar]:
+        """Return the classes whose rows all stay in train, after checking what that leaves of the splits."""
+        whole = {value for value, row in counts.items() if row[:3].sum() and too_small(row[:3], self._shares)}
+        self._check_splits([counts[value][:3] for value in whole])
+        return frozenset(whole)
 
     def _check_splits(self, moved: list[np.ndarray]) -> None:
         """Raise WrongInput for an empty train or validation split.

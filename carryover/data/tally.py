@@ -62,13 +62,21 @@ class Sampler:
 
 @dataclass
 class ColumnTally:
-    """All that is remembered of one column."""
+    """All that is remembered of one column.
+
+    Attributes:
+        wanted: what each value must be, "number", "text", "bytes", or "" for anything: `odd_rows` counts the others.
+        present: values that are not missing; like `odd_rows` of all splits.
+    """
 
     name: str
+    wanted: str = ""
     kinds: set[str] = field(default_factory=set)
     rows: int = 0
     missing: int = 0
     odd_value: str = ""
+    odd_rows: int = 0
+    present: int = 0
     seen: set[bytes | None] | None = field(default_factory=set)
     held_out: set[bytes | None] = field(default_factory=set)
     sample: list[Sampled] = field(default_factory=list)
@@ -89,6 +97,8 @@ class ColumnTally:
             if place >= 0:
                 self.odd_value = f"{batch.uri} row {batch.first_row + place} has {array[place].as_py()[:80]!r}"
         self.kinds |= kinds
+        self.present += len(array) - array.null_count
+        self.odd_rows += _odd(array, kinds, self.wanted, typed=self.name in batch.known)
         train = codes == TRAIN
         self.rows += int(train.sum())
         self.missing += int((np.asarray(pc.is_null(array)) & train).sum())
@@ -167,9 +177,10 @@ class LabelTally:
         Args:
             given: the rows are of a given validation or test source, and `codes` says which.
         """
-        if pa.types.is_binary(batch.columns[self.name].type):
+        if self.name in batch.columns and pa.types.is_binary(batch.columns[self.name].type):
             raise WrongInput(f"{batch.uri}: label column '{self.name}' holds bytes; a label is text or a number")
-        array = values.as_text(batch.columns[self.name])
+        # A JSONL batch lacks the columns that none of its rows has.
+        array = values.as_text(batch.columns.get(self.name, pa.nulls(batch.rows)))
         if array.null_count:
             self.missing += array.null_count
             rows = np.flatnonzero(np.asarray(pc.is_null(array)))[:SHOWN] + batch.first_row
@@ -195,6 +206,21 @@ class LabelTally:
         for value, row in zip(array.to_pylist(), self.counts.values(), strict=True):
             merged[value] = merged.get(value, 0) + row
         return merged
+
+
+def _odd(array: pa.Array, kinds: frozenset[str], wanted: str, *, typed: bool) -> int:
+    """Return how many values are not what is wanted; see `ColumnTally`."""
+    if not wanted:
+        return 0
+    if "nested" in kinds:
+        # Which of them are missing is not known any more.
+        return len(array)
+    bytes = pa.types.is_binary(array.type) or pa.types.is_list(array.type)
+    if bytes != (wanted == "bytes"):
+        return len(array) - array.null_count
+    if wanted == "number" and pa.types.is_string(array.type) and kinds - values.NUMERIC:
+        return values.count_words(array, typed=typed)
+    return 0
 
 
 def _key(value: bytes | None) -> bytes | None:

@@ -4,21 +4,23 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from carryover.data import sources
+from carryover.data import drift, sources
 from carryover.data.manifest import CARD
 from carryover.data.prepare import prepare
 from carryover.data.problem import check_problem_type
 from carryover.data.split import Fractions
 from carryover.data.survey import Request
 from carryover.ground import storage
+from carryover.ground.config import check
 from carryover.ground.errors import WrongInput
+from carryover.steps.reference import reference
 from carryover.steps.results import resolve_store, write_result
 
 
 def prepare_data(
     *,
     source: Sequence[str],
-    label: str,
+    label: str = "",
     store: str = "",
     output: str = "",
     outputs_dir: str = "",
@@ -29,39 +31,54 @@ def prepare_data(
     train_fraction: float = 0.8,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    schema_from: str = "",
+    grow_classes: bool = False,
+    max_drift: float | None = None,
 ) -> dict[str, Any]:
     """Turn source files into a Dataset: column types, problem type, splits, typed shards.
 
     Args:
         source: URIs, globs or folders of CSV, TSV, JSONL or Parquet files, all with the same columns; or a folder
             with a folder of images for each class (columns "image" and "label").
-        label: the column to predict.
+        label: the column to predict; may be left out with schema_from.
         validation_source, test_source: where given, that split is these rows, and takes none of `source`.
         problem_type: "binary", "multiclass", "regression", "classification" (one of the first two), "" to infer it.
         column_types: column -> type, for columns whose type should not be inferred; "null" leaves a column out.
+        schema_from: a Model or Dataset (URI, run:KEY) whose label, types, problem and classes the data follow.
+        grow_classes: classes that it does not have are appended to its own; else they are an error.
+        max_drift: the greatest PSI of a column, against the train split of schema_from, that is still accepted.
 
     Returns:
-        uri, digest, changed (whether it was written now), rows of each split, what was inferred, seconds.
+        uri, digest, changed (whether it was written now), rows of each split, what was inferred, seconds; with
+        schema_from also whom it follows, grown classes and the drift of each column, the worst first.
 
     Raises:
-        WrongInput: whatever in the data or the arguments cannot be used; one line, nothing is written.
+        WrongInput: whatever in the data or the arguments cannot be used, one line, nothing is written; or a column
+            that drifted too far (the Dataset is there then, and no artifact).
     """
     started = time.monotonic()
     given = {"source": source, "validation": validation_source, "test": test_source}
     flags = {"source": "source", "validation": "validation-source", "test": "test-source"}
     if not source:
         raise WrongInput("--source: nothing to read; give a file, a glob or a folder")
-    if not label:
+    if not (label or schema_from):
         raise WrongInput("--label: empty; name the column to predict")
+    for flag, value in (("--grow-classes", grow_classes), ("--max-drift", max_drift is not None)):
+        if value and not schema_from:
+            raise WrongInput(f"{flag}: needs --schema-from, the Model or Dataset to compare with")
+    check(max_drift is None or max_drift > 0, "--max-drift", max_drift, "above 0, e.g. 0.25")
     check_problem_type(problem_type)
     home = storage.open_store(resolve_store(store))
+    follows = reference(schema_from, store=home.uri, grow=grow_classes) if schema_from else None
     files = {role: sources.find(_listed(uris), flag=flags[role]) for role, uris in given.items()}
     fractions = Fractions(train_fraction, validation_fraction, test_fraction)
-    request = Request(files, label, problem_type, dict(column_types or {}), fractions)
+    request = Request(files, label, problem_type, dict(column_types or {}), fractions, follows)
     # A store that cannot be written is said now, and not after an hour of reading.
     home.probe()
     prepared = prepare(request, home)
     card = prepared.card
+    if max_drift is not None:
+        drift.check(card.lineage["drift"], max_drift)
     if output:
         storage.open_store(output).write(CARD, card.to_bytes())
     result = {
@@ -74,6 +91,7 @@ def prepare_data(
         "problem_type": card.schema.problem_type,
         "classes": None if card.schema.classes is None else len(card.schema.classes),
         "columns": {column.name: column.type for column in card.schema.columns},
+        **card.lineage,
         "seconds": round(time.monotonic() - started, 3),
     }
     return write_result(result, output, outputs_dir)

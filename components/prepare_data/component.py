@@ -23,6 +23,9 @@ def prepare_data(
     train_fraction: float = 0.8,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    schema_from: str = "",
+    grow_classes: bool = False,
+    max_drift: float = 0.0,
 ) -> NamedTuple("Outputs", [("dataset_uri", str), ("dataset_digest", str), ("changed", bool)]):
     """Turn tables into a Dataset: typed columns, splits that never move a row, a digest of the content.
 
@@ -31,7 +34,7 @@ def prepare_data(
     Args:
         dataset: The Dataset's card (dataset.json); the rows stay in the store.
         source: URIs of the data: CSV, TSV, JSON lines or Parquet; files, folders or patterns.
-        label: Column that is to be predicted.
+        label: Column that is to be predicted. Empty with schema_from: the label there.
         store: URI that keeps all that lasts, e.g. s3://bucket/carryover.
         validation_source: URIs of data to validate on. Empty: a part of the source.
         test_source: URIs of data to test on. Empty: a part of the source.
@@ -40,6 +43,9 @@ def prepare_data(
         train_fraction: Share of the rows to train on.
         validation_fraction: Share of the rows to validate on.
         test_fraction: Share of the rows to test on.
+        schema_from: URI of a Model or Dataset, or run:KEY, whose types, problem and classes the data follow.
+        grow_classes: Append classes that schema_from does not have, instead of an error.
+        max_drift: Fail when a column's PSI against schema_from is above this, and above chance. 0: no limit.
 
     Returns:
         dataset_uri: Where the Dataset lies in the store.
@@ -62,6 +68,9 @@ def prepare_data(
             train_fraction=train_fraction,
             validation_fraction=validation_fraction,
             test_fraction=test_fraction,
+            schema_from=schema_from,
+            grow_classes=grow_classes,
+            max_drift=max_drift or None,
         )
         dataset.metadata.update(metadata(result))
         return result["uri"], result["digest"], result["changed"]

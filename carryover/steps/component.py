@@ -52,6 +52,20 @@ def at_most_one(name: str, path: str, uri: str) -> str:
     return path or uri
 
 
+def number(name: str, text: str) -> float | None:
+    """Return a number that a workflow gives as text, None for an empty one: an engine has no word for "not given".
+
+    Raises:
+        WrongInput: for a text that is no number.
+    """
+    if not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise WrongInput(f"{name}: '{text}' is not possible; it must be a number, or empty for none") from None
+
+
 def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics that are numbers; an undefined one (NaN, null) would fail the whole step in KFP."""
     numbers = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}

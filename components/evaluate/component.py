@@ -19,55 +19,84 @@ def evaluate(
     store: str,
     model: dsl.Input[dsl.Model] = None,
     model_uri: str = "",
+    zero_shot: str = "",
+    class_name: list[str] = [],
+    prompt: list[str] = [],
     dataset: dsl.Input[dsl.Dataset] = None,
     dataset_uri: str = "",
-    more_datasets: list[str] = [],
+    more_dataset_uris: list[str] = [],
+    baseline: dsl.Input[dsl.Model] = None,
+    baseline_uri: str = "",
+    min_gain: str = "",
+    max_forgetting: str = "",
+    confident: bool = False,
+    stage_uris: list[str] = [],
     split: str = "test",
     metric: list[str] = [],
-) -> NamedTuple("Outputs", [("predictions_uri", str)]):
-    """Score a model on the rows of a split it did not train on.
+) -> NamedTuple("Outputs", [("predictions_uri", str), ("accepted", bool), ("reason", str)]):
+    """Score a model on the rows of a split it did not train on, and hold it against a baseline.
 
     Args:
         metrics: The scores.
         classification: Confusion matrix and ROC curve; empty for a regression.
         report: One HTML page with all of it.
-        results: Folder with metrics.json, predictions.parquet, report.html and result.json.
+        results: Folder with metrics.json, predictions.parquet, report.html, result.json and, with stages, matrix.json.
         store: URI that keeps all that lasts, e.g. s3://bucket/carryover.
         model: The Model to score; or model_uri.
         model_uri: Its canonical URI instead of the artifact.
-        dataset: The Dataset to score on; or dataset_uri.
+        zero_shot: A CLIP or SigLIP checkpoint instead of a Model: tells classes of images by their names.
+        class_name: With zero_shot: what a class is called, each "class=words".
+        prompt: With zero_shot: texts about an image, {} for the class.
+        dataset: The Dataset to score on; or dataset_uri. For the gate it is the new one.
         dataset_uri: Its canonical URI instead of the artifact.
-        more_datasets: Canonical URIs of further Datasets, each scored by itself.
+        more_dataset_uris: Canonical URIs of further Datasets, each scored by itself; old ones for the gate.
+        baseline: The Model whose place this one would take; or baseline_uri. Neither: the Model is accepted.
+        baseline_uri: Its canonical URI instead of the artifact. Empty: none.
+        min_gain: Least gain over the baseline on the first Dataset, in the first metric's units. Empty: not asked.
+        max_forgetting: Most loss against the baseline on any other Dataset. Empty: not asked.
+        confident: Whether the 95 % interval must hold both too.
+        stage_uris: Canonical URIs of earlier Models, the oldest first, for the task matrix.
         split: Rows to score on: train, validation or test.
-        metric: Names of the scores. Empty: those usual for the problem type.
+        metric: Names of the scores, the main one first. Empty: those usual for the problem type.
 
     Returns:
         predictions_uri: The predictions, as Parquet.
+        accepted: Whether the Model may take the baseline's place; true where there is no baseline.
+        reason: Why, in words.
     """
     import shutil
 
-    from carryover.steps.component import confusion_matrix, exit_codes, finite_metrics, metadata, one_of, roc_curve
+    from carryover.steps import component
     from carryover.steps.evaluate import evaluate as step
 
-    with exit_codes():
-        first = one_of("dataset", dataset.path if dataset else "", dataset_uri)
+    with component.exit_codes():
+        first = component.one_of("dataset", dataset.path if dataset else "", dataset_uri)
+        # A pipeline hands on URIs that may be empty: in its first run there is no old Dataset and no baseline.
         result = step(
-            model=one_of("model", model.path if model else "", model_uri),
-            dataset=[first, *more_datasets],
+            model=component.at_most_one("model", model.path if model else "", model_uri),
+            zero_shot=zero_shot,
+            class_name=class_name,
+            prompt=prompt,
+            dataset=[first, *(uri for uri in more_dataset_uris if uri)],
+            baseline=component.at_most_one("baseline", baseline.path if baseline else "", baseline_uri),
+            min_gain=component.number("min_gain", min_gain),
+            max_forgetting=component.number("max_forgetting", max_forgetting),
+            confident=confident,
+            stage=[uri for uri in stage_uris if uri],
             store=store,
             output=results.path,
             split=split,
             metric=metric,
         )
-        for name, value in finite_metrics(result["metrics"]).items():
+        for name, value in component.finite_metrics(result["metrics"]).items():
             metrics.log_metric(name, value)
-        if counts := confusion_matrix(result):
+        if counts := component.confusion_matrix(result):
             classification.log_confusion_matrix(*counts)
-        if curve := roc_curve(result):
+        if curve := component.roc_curve(result):
             classification.log_roc_curve(*curve)
-        results.metadata.update(metadata(result))
+        results.metadata.update(component.metadata(result))
         shutil.copyfile(result["report"], report.path)
-        return (result["predictions"],)
+        return (result["predictions"], result["accepted"], result["reason"])
 
 
 if __name__ == "__main__":

@@ -69,3 +69,15 @@ def test_errors_become_exit_codes(capsys):
     assert capsys.readouterr().err == "error: another attempt owns this run\n"
     with pytest.raises(KeyError), component.exit_codes():
         raise KeyError("a mistake of ours keeps its traceback")
+
+
+def test_what_may_be_left_out():
+    assert component.at_most_one("baseline", "", "") == ""
+    assert component.at_most_one("baseline", "", "champion:best") == "champion:best"
+    with pytest.raises(WrongInput, match="baseline and baseline_uri say the same thing"):
+        component.at_most_one("baseline", "/a", "s3://a")
+    assert component.number("min_gain", " ") is None
+    assert component.number("min_gain", "0") == 0.0
+    assert component.number("max_forgetting", "-1e-3") == -0.001
+    with pytest.raises(WrongInput, match="min_gain: 'a bit' is not possible; it must be a number, or empty for none"):
+        component.number("min_gain", "a bit")

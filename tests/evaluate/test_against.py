@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kfp import dsl
 
 from carryover.ground.errors import WrongInput
 from carryover.steps.evaluate import evaluate
 from carryover.steps.prepare_data import prepare_data
+from carryover_kfp import catalog
 from tests.evaluate.models import fit_model
 from tests.evaluate.test_evaluate import EVIL, TABLE
 
@@ -155,6 +157,27 @@ def test_wrong_words(made):
     ]:
         with pytest.raises(WrongInput, match=words):
             evaluate(**{**base, **arguments})
+
+
+def test_the_component_in_a_first_run_and_in_a_later_one(made, tmp_path):
+    """A pipeline hands on what the steps before it gave: empty texts where there is no champion yet."""
+
+    def run(name: str, **arguments):
+        paths = {"metrics": dsl.Metrics, "classification": dsl.ClassificationMetrics, "report": dsl.HTML}
+        outputs = {kind: make(uri=str(tmp_path / f"{name}-{kind}")) for kind, make in paths.items()}
+        folder = dsl.Artifact(uri=str(tmp_path / name))
+        return catalog.load_component("evaluate").python_func(
+            **outputs, results=folder, store=made.store, model_uri=made.second, dataset_uri=made.new,
+            min_gain="0.1", max_forgetting="0.05", metric=["accuracy"], **arguments,
+        )  # fmt: skip
+
+    _, accepted, reason = run("first", baseline_uri="", more_dataset_uris=[""], stage_uris=[""])
+    assert (accepted, reason) == (True, "no baseline to compare with")
+    _, accepted, reason = run("later", baseline_uri=made.first, more_dataset_uris=[made.old], stage_uris=[made.first])
+    assert accepted is False
+    assert "forgetting" in reason
+    assert (tmp_path / "later" / "matrix.json").is_file()
+    assert "not accepted" in (tmp_path / "later-report").read_text()
 
 
 def test_command_line(made, carryover_cli):

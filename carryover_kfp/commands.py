@@ -1,4 +1,4 @@
-"""Owns the people's verbs of the command line: run, compile, submit, retry."""
+"""Owns the people's verbs of the command line: run, compile, submit, retry; see schedule_command.py for schedule."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from carryover.steps.results import resolve_store
 LOCAL_ROOT = ".carryover-pipelines"
 
 
-def _parameter_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def parameter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names a pipeline's parameters: --param, --recipe, --set, --store."""
     function = click.option(
         "--set",
@@ -35,7 +35,8 @@ def _parameter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return store_option(function)
 
 
-def _image_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def image_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --image."""
     return click.option(
         "--image",
         default="",
@@ -45,7 +46,8 @@ def _image_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def _server_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --host, --namespace and --token."""
     function = click.option("--token", default="", envvar="CARRYOVER_KFP_TOKEN", help="A bearer token for the server.")(
         function
     )
@@ -55,7 +57,7 @@ def _server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def _arguments(pipeline: Any, *, params: tuple[str, ...], recipe: str, overrides: tuple[str, ...], store: str) -> Any:
+def arguments(pipeline: Any, *, params: tuple[str, ...], recipe: str, overrides: tuple[str, ...], store: str) -> Any:
     """Return typed arguments from all flags that name one."""
     from carryover_kfp import catalog
 
@@ -72,7 +74,7 @@ def _arguments(pipeline: Any, *, params: tuple[str, ...], recipe: str, overrides
 
 @click.command("run")
 @click.argument("pipeline_name", metavar="PIPELINE")
-@_parameter_options
+@parameter_options
 @click.option("--runner", type=click.Choice(["subprocess", "docker"]), default="subprocess", show_default=True)
 @click.option(
     "--pipeline-root",
@@ -81,18 +83,18 @@ def _arguments(pipeline: Any, *, params: tuple[str, ...], recipe: str, overrides
     metavar="DIR",
     help="Where the artifacts of local runs go, a folder a run. What lasts is in the store.",
 )
-@_image_option
+@image_option
 def run_command(pipeline_name: str, runner: str, pipeline_root: str, image: str, **flags: Any) -> None:
     """Run a pipeline here and now, without a cluster.
 
     The same pipeline that `carryover compile` writes, through kfp.local. Each step is a process of its own (or a
     container); a step that is killed is tried again and goes on from its last commit.
     """
-    _need_kfp()
+    need_kfp()
     from carryover_kfp import catalog, local
 
     pipeline = catalog.load_pipeline(pipeline_name)
-    values = _arguments(pipeline, **flags)
+    values = arguments(pipeline, **flags)
     values = _absolute(values) | {"store": _local_store(str(values.get("store", "")))}
     catalog.check_complete(pipeline, values)
     finished = local.run_here(pipeline, values, root=Path(pipeline_root), runner=runner, image=image)
@@ -126,10 +128,10 @@ def _local_store(given: str) -> str:
 @click.command("compile")
 @click.argument("pipeline_name", metavar="PIPELINE")
 @click.option("-o", "--output", default="", metavar="FILE", help="Where to write.  [default: PIPELINE.yaml]")
-@_image_option
+@image_option
 def compile_command(pipeline_name: str, output: str, image: str) -> None:
     """Write a pipeline as the YAML that Kubeflow Pipelines runs."""
-    _need_kfp()
+    need_kfp()
     from carryover_kfp import catalog, compiling
 
     path = Path(output or f"{pipeline_name}.yaml")
@@ -141,9 +143,9 @@ def compile_command(pipeline_name: str, output: str, image: str) -> None:
 
 @click.command("submit")
 @click.argument("pipeline_name", metavar="PIPELINE")
-@_server_options
-@_parameter_options
-@_image_option
+@server_options
+@parameter_options
+@image_option
 @click.option("--experiment", default="", help="The experiment that the run belongs to.")
 @click.option("--run-name", default="", help="What the run is called.")
 @click.option("--pipeline-root", default="", metavar="URI", help="Where KFP keeps this run's artifacts.")
@@ -161,14 +163,13 @@ def submit_command(
     **flags: Any,
 ) -> None:
     """Run a pipeline on a Kubeflow Pipelines server."""
-    _need_kfp()
+    need_kfp()
     from carryover_kfp import catalog, compiling, remote
 
     pipeline = catalog.load_pipeline(pipeline_name)
-    values = _arguments(pipeline, **flags)
+    values = arguments(pipeline, **flags)
     catalog.check_complete(pipeline, values)
-    if storage.scheme_of(str(values["store"])) in ("file", "memory"):
-        raise WrongInput(f"--store {values['store']}: a path of this machine means nothing to a pod; give s3://... ")
+    check_shared(values["store"])
     labels = remote.Labels(
         run_name=run_name, experiment=experiment, pipeline_root=pipeline_root, service_account=service_account
     )
@@ -178,12 +179,18 @@ def submit_command(
     click.echo(f"page: {submitted.page}")
 
 
+def check_shared(store: str) -> None:
+    """Raise WrongInput for a store that the pods of a cluster can't reach."""
+    if storage.scheme_of(store) in ("file", "memory"):
+        raise WrongInput(f"--store {store}: a path of this machine means nothing to a pod; give s3://... ")
+
+
 @click.command("retry")
 @click.argument("run_id")
-@_server_options
+@server_options
 def retry_command(run_id: str, host: str, namespace: str, token: str) -> None:
     """Try a failed run on a Kubeflow Pipelines server again; its training step goes on from its last commit."""
-    _need_kfp()
+    need_kfp()
     from carryover_kfp import remote
 
     submitted = remote.retry(remote.Server(host=host, namespace=namespace, token=token), run_id)
@@ -191,7 +198,8 @@ def retry_command(run_id: str, host: str, namespace: str, token: str) -> None:
     click.echo(f"page: {submitted.page}")
 
 
-def _need_kfp() -> None:
+def need_kfp() -> None:
+    """Raise WrongInput where Kubeflow Pipelines' SDK is not installed."""
     import importlib.util
 
     if importlib.util.find_spec("kfp") is None:

@@ -56,10 +56,10 @@ def submit(server: Server, pipeline_yaml: str, arguments: Mapping[str, Any], *, 
     Raises:
         WrongInput: when the server refuses the request or is not there.
     """
-    with _speaking_to(server), tempfile.TemporaryDirectory() as folder:
+    with speaking_to(server), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         path.write_text(pipeline_yaml, encoding="utf-8")
-        result = _client(server).create_run_from_pipeline_package(
+        result = client(server).create_run_from_pipeline_package(
             str(path),
             arguments=dict(arguments),
             run_name=labels.run_name or None,
@@ -82,12 +82,12 @@ def retry(server: Server, run_id: str) -> Submitted:
     """
     import kfp_server_api
 
-    with _speaking_to(server):
-        kfp_server_api.RunServiceApi(_connection(server)).run_service_retry_run(run_id)
+    with speaking_to(server):
+        kfp_server_api.RunServiceApi(connection(server)).run_service_retry_run(run_id)
     return Submitted(run_id=run_id, page=_page(server, run_id))
 
 
-def _connection(server: Server) -> Any:
+def connection(server: Server) -> Any:
     """Return the generated client's connection, with the token as KFP wants it."""
     import kfp_server_api
 
@@ -98,12 +98,12 @@ def _connection(server: Server) -> Any:
     return kfp_server_api.ApiClient(configuration)
 
 
-def _client(server: Server) -> Any:
+def client(server: Server) -> Any:
     """Return the SDK's client for a server that answers: the SDK itself asks five times, for half a minute."""
     import kfp
     import kfp_server_api
 
-    kfp_server_api.HealthzServiceApi(_connection(server)).healthz_service_get_healthz()
+    kfp_server_api.HealthzServiceApi(connection(server)).healthz_service_get_healthz()
     return kfp.Client(host=server.host, namespace=server.namespace or "kubeflow", existing_token=server.token or None)
 
 
@@ -112,7 +112,7 @@ def _page(server: Server, run_id: str) -> str:
 
 
 @contextlib.contextmanager
-def _speaking_to(server: Server) -> Iterator[None]:
+def speaking_to(server: Server) -> Iterator[None]:
     """Keep the SDK's own prints and warnings away, and turn its errors into one line that says what to do."""
     import kfp_server_api
     import urllib3

@@ -1,13 +1,15 @@
-"""A small Kubeflow Pipelines server on loopback: the REST words that submit and retry need, over real HTTP."""
+"""A small Kubeflow Pipelines server on loopback: the REST words that our verbs need, over real HTTP."""
 
 import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 RUNS = "/apis/v2beta1/runs"
 EXPERIMENTS = "/apis/v2beta1/experiments"
+RECURRING = "/apis/v2beta1/recurringruns"
 
 
 @dataclass
@@ -18,12 +20,13 @@ class KfpServer:
     requests: list[tuple[str, str, Any, str]] = field(default_factory=list)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     experiments: dict[str, str] = field(default_factory=dict)
+    schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     token: str = ""
 
     def answer(self, method: str, path: str, body: Any, authorization: str) -> tuple[int, Any]:
         """Return (status, JSON body) for one request."""
         self.requests.append((method, path, body, authorization))
-        path = path.partition("?")[0]
+        path, _, query = path.partition("?")
         if self.token and authorization != f"Bearer {self.token}":
             return 401, {"error": "Unauthenticated", "message": "no valid token"}
         if path == "/apis/v2beta1/healthz":
@@ -34,6 +37,8 @@ class KfpServer:
             run_id = f"run-{len(self.runs) + 1}"
             self.runs[run_id] = {**body, "run_id": run_id, "state": "PENDING"}
             return 200, self.runs[run_id]
+        if path.startswith(RECURRING):
+            return self._recurring(method, path.removeprefix(RECURRING).strip("/"), query, body)
         run_id, colon, verb = path.removeprefix(f"{RUNS}/").partition(":")
         if method == "POST" and (colon, verb) == (":", "retry"):
             if run_id not in self.runs:
@@ -43,6 +48,26 @@ class KfpServer:
             self.runs[run_id]["state"] = "PENDING"
             return 200, {}
         return 404, {"error": f"{method} {path} is not known here"}
+
+    def _recurring(self, method: str, rest: str, query: str, body: Any) -> tuple[int, Any]:
+        key, _, verb = rest.partition(":")
+        if method == "POST" and not rest:
+            key = f"schedule-{len(self.schedules) + 1}"
+            self.schedules[key] = {**body, "recurring_run_id": key, "status": "ENABLED"}
+            return 200, self.schedules[key]
+        if method == "GET" and not rest:
+            # Two a page, whatever was asked for: a client must follow the token.
+            start = int(parse_qs(query).get("page_token", ["0"])[0] or 0)
+            known = list(self.schedules.values())
+            more = {"next_page_token": str(start + 2)} if len(known) > start + 2 else {}
+            return 200, {"recurringRuns": known[start : start + 2], "total_size": len(known), **more}
+        if key not in self.schedules:
+            return 404, {"error": f"Recurring run {key} not found", "code": 5}
+        if method == "DELETE":
+            del self.schedules[key]
+        else:
+            self.schedules[key]["status"] = {"enable": "ENABLED", "disable": "DISABLED"}[verb]
+        return 200, {}
 
     def _experiments(self, method: str, body: Any) -> tuple[int, Any]:
         if method == "POST":

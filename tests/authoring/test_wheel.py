@@ -77,3 +77,4 @@ def test_the_wheel_plugs_in_the_verbs(wheel):
         text = archive.read(name).decode()
     for verb in ("compile", "retry", "run", "submit"):
         assert f"{verb} = carryover_kfp.commands:{verb}_command" in text
+    assert "schedule = carryover_kfp.schedule_command:schedule_command" in text

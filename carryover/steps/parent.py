@@ -6,21 +6,26 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from carryover.data.manifest import DatasetCard
+from carryover.data.manifest import DatasetCard, folder_of, load_card
+from carryover.data.rows import materialise
 from carryover.data.schema import Schema
 from carryover.ground import config as configs
+from carryover.ground import storage
+from carryover.ground.console import say
 from carryover.ground.digests import same
 from carryover.ground.errors import WrongInput
 from carryover.models.assembly import Assembly, assembly_from_json
-from carryover.models.card import ModelCard
+from carryover.models.card import CARD, MODELS, ModelCard
 from carryover.models.export import Found, find_model
 from carryover.steps.fit import check_fit
 from carryover.steps.model_source import open_model
 from carryover.train import recipe as recipes
 from carryover.train.parent import EXTEND, Parent
 from carryover.train.recipe import Flat
+from carryover.train.remedy import RemedyConfig
 
 # What makes the Model's preprocessing and outputs: it comes with the Model, ready made.
 FIXED = ("data.numerical.", "data.categorical.", "data.text.", "data.image.", "data.label.", "data.pos_label")
@@ -42,7 +47,7 @@ def extended(source: str, card: DatasetCard, *, store: str) -> tuple[Parent, Fou
     model = found.card
     parent = Parent(
         kind=EXTEND,
-        uri=found.folder.uri,
+        uri=_kept(found, store),
         digest=model.digest,
         run_key=model.run_key,
         step=model.step,
@@ -52,6 +57,22 @@ def extended(source: str, card: DatasetCard, *, store: str) -> tuple[Parent, Fou
         classes=model.schema.classes,
     )
     return parent, found
+
+
+def _kept(found: Found, store: str) -> str:
+    """Return the Model's place in the run's own store, where it is copied to from anywhere else.
+
+    An artifact's folder ends with its pod, and a store is moved as a whole: so each attempt of the run finds it there.
+    """
+    place = storage.open_store(store).sub(f"{MODELS}/{found.card.digest}")
+    if place.uri != found.folder.uri:
+        try:
+            find_model(place.uri)
+        except WrongInput:
+            say(f"Model {found.card.digest} is copied to {place.uri}")
+            storage.copy_tree(found.folder, place, sorted(found.card.files))
+            place.write(CARD, replace(found.card, at=place.uri).to_bytes())
+    return place.uri
 
 
 def schema_of(parent: Parent | None, schema: Schema) -> Schema:
@@ -86,6 +107,42 @@ def inherited(model: ModelCard, given: Mapping[str, Any]) -> Flat:
     # Its weights come from the Model, so where a checkpoint of that name lies plays no part.
     now = {name: value for name, value in given.items() if not (name.startswith("model.") and recipes.is_place(name))}
     return {**base, **now}
+
+
+def old_rows(parent: Parent | None, remedy: RemedyConfig, scratch: Path, *, store: str) -> dict[str, str]:
+    """Return split -> Arrow file of the rows that remedies need of the dataset of the Model that is extended.
+
+    Raises:
+        WrongInput: when that dataset is gone, or has no such rows.
+    """
+    if parent is None or not remedy.old_rows:
+        return {}
+    card = dataset_of(parent, store=store, why=f"remedy.{remedy.asked[0]}")
+    for split in remedy.old_rows:
+        if not card.splits[split].rows:
+            raise WrongInput(f"remedy.{remedy.asked[0]}: dataset {card.at} of the Model has no {split} rows")
+    return {split: str(materialise(card, split, scratch)) for split in remedy.old_rows}
+
+
+def dataset_of(parent: Parent, *, store: str, why: str) -> DatasetCard:
+    """Return the dataset that the Model was trained on: in this store, which may have been moved, or where it was.
+
+    Raises:
+        WrongInput: when it is in neither place.
+    """
+    known = parent.dataset or {}
+    here = storage.join(store, folder_of(known.get("digest", "")))
+    for place in (here, known.get("uri", "")):
+        try:
+            card = load_card(place) if place else None
+        except WrongInput:
+            continue
+        if card and card.digest == known.get("digest"):
+            return card
+    raise WrongInput(
+        f"{why}: needs the dataset that Model {parent.digest} was trained on, and it is neither at {here} nor at "
+        f"{known.get('uri') or 'a known place'}"
+    )
 
 
 def assembly_of(parent: Parent) -> Assembly:

@@ -28,6 +28,7 @@ from carryover.train import recipe as recipes
 from carryover.train.limits import Limits, limits_of
 from carryover.train.parent import EXTEND, Parent, parent_from_json
 from carryover.train.recipe import Recipe
+from carryover.train.remedy import AUTO
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ def make_plan(
         home = RunHome.open(where, run_key)
         made, changes = _this_run(home, run_key, given, made)
     schema = parents.schema_of(parent, card.schema)
+    extends = parent is not None and parent.kind == EXTEND
+    made.remedy.check_parent(extends=extends, teacher=bool(made.distiller.teacher))
+    if made.remedy.wise_ft == AUTO and not card.splits["validation"].rows:
+        raise WrongInput(f"remedy.wise_ft: {AUTO} is not possible; dataset {card.at} has no validation rows")
     try:
         find_metric(made.optimization.val_metric, schema.problem_type)
     except WrongInput as error:

@@ -170,12 +170,13 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
     with tempfile.TemporaryDirectory(prefix="carryover-") as folder:
         scratch = Path(folder)
         rows = {name: str(materialise(plan.card, name, scratch)) for name in ("train", "validation")}
+        old_rows = parents.old_rows(plan.parent, plan.recipe.remedy, scratch, store=plan.store.uri)
         home.start(_run_json(plan))
         writer = claim(home, owner=owner, takeover=takeover, changes=plan.changes)
         if writer is None:
             say("another owner finished this run meanwhile")
         else:
-            _attempt(plan, writer, rows, scratch, launch, count, source=begins)
+            _attempt(plan, writer, rows, scratch, launch, count, source=begins, old_rows=old_rows)
     finish = home.finish_record()
     if finish is None:
         raise CarryoverError(f"run {run_key}: the ranks ended without a finish record")
@@ -191,6 +192,7 @@ def _attempt(
     count: int,
     *,
     source: Source | None,
+    old_rows: Mapping[str, str],
 ) -> None:
     """Run the ranks of one attempt; returns when they finished the run, raises what ended them otherwise."""
     last = plan.home.latest_claim()
@@ -209,6 +211,7 @@ def _attempt(
         progress=str(ranks.progress_file(scratch)),
         first_step=os.environ.get(FIRST_STEP_VARIABLE, ""),
         source=source.to_json() if source else None,
+        old_rows=old_rows,
         strict=launch.strict,
         trust_pickle=launch.trust_pickle,
     )

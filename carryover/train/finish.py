@@ -33,6 +33,7 @@ def finish(
     metric: str,
     weights: Mapping[str, Tensor],
     final: Final,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the finish record. Rank 0 only.
 
@@ -40,6 +41,7 @@ def finish(
         weights: the final ones, "model/<name>".
         final: which they are.
         metric: name of the validation metric.
+        more: metrics beside the usual ones.
     """
     step, tensors, files = final.steps[0], snapshot(weights), parts.files
     card = make_card(
@@ -69,6 +71,7 @@ def finish(
             "samples": state.samples,
             "seconds": state.seconds,
             "lost_steps": state.lost_steps,
+            **(more or {}),
         },
         model=card.digest,
         limits=limits,

@@ -10,8 +10,10 @@ from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.store import RawTensor
 from carryover.ground import storage
+from carryover.ground.errors import WrongInput
 from carryover.models.card import CARD, MODELS, WEIGHTS, ModelCard, parse_card
-from carryover.models.export import weights_of
+from carryover.models.export import Found, find_model, weights_of
+from carryover.train.parent import Parent
 
 LIBRARIES = ("torch", "transformers", "numpy", "pyarrow", "safetensors")
 
@@ -32,6 +34,22 @@ def model_of(home: RunHome, record: Record) -> tuple[ModelCard, dict[str, bytes]
         raise Damaged(f"{where}: its files are not those of its Model")
     at = storage.join(storage.join(store_of(home.store.uri), MODELS), card.digest)
     return replace(card, at=at, checkpoint_uri=home.store.uri), files, weights_of(home.read_tensors(record))
+
+
+def open_parent(parent: Parent, home: str) -> Found:
+    """Return the Model that a run extends, from the store that the run lies in now.
+
+    Raises:
+        WrongInput: when it is no longer there.
+    """
+    place = storage.join(storage.join(store_of(home), MODELS), parent.digest)
+    try:
+        found = find_model(place)
+    except WrongInput as error:
+        raise WrongInput(f"the Model that this run extends is needed still: {error}") from None
+    if found.card.digest != parent.digest:
+        raise Damaged(f"{place}: holds Model {found.card.digest}")
+    return found
 
 
 def versions() -> dict[str, str]:

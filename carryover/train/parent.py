@@ -27,6 +27,7 @@ class Parent:
         dataset: digest and uri of what it was trained on.
         problem_type, classes: of the run that starts from it; None where those of the data hold.
         transfer: which weights a new task took, as `carry.tables.summary` tells it; None before that is known.
+        lineage: itself and all that it was made from, oldest first, as `carry.lineage.chain` gives it.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Parent:
     problem_type: str | None = None
     classes: tuple[Scalar, ...] | None = None
     transfer: Mapping[str, Any] | None = None
+    lineage: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def identity(self) -> str:
@@ -47,15 +49,16 @@ class Parent:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; `parent_from_json` gives it back."""
-        return {**asdict(self), "classes": None if self.classes is None else list(self.classes)}
+        classes = None if self.classes is None else list(self.classes)
+        return {**asdict(self), "classes": classes, "lineage": list(self.lineage)}
 
 
 def parent_from_json(value: Mapping[str, Any] | None) -> Parent | None:
     """Return the parent that run.json or a Model's card names; None where there is none."""
     if not value:
         return None
-    classes = value.get("classes")
-    return Parent(**{**value, "classes": None if classes is None else tuple(classes)})
+    classes, lineage = value.get("classes"), tuple(value.get("lineage") or ())
+    return Parent(**{**value, "classes": None if classes is None else tuple(classes), "lineage": lineage})
 
 
 def identity_of(value: Mapping[str, Any] | None) -> str:

@@ -24,6 +24,7 @@ from carryover.train import presets
 from carryover.train.distiller import TEACHER, DistillerConfig, digest_of
 from carryover.train.environment import PRECISIONS, Env
 from carryover.train.refused import check_known
+from carryover.train.remedy import RemedyConfig
 from carryover.train.sections import Optimization, Resume
 
 ALIASES = {
@@ -66,6 +67,7 @@ class Recipe:
     env: Env = dataclasses.field(default_factory=Env)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     distiller: DistillerConfig = dataclasses.field(default_factory=DistillerConfig)
+    remedy: RemedyConfig = dataclasses.field(default_factory=RemedyConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     resume: Resume = dataclasses.field(default_factory=Resume)
 

@@ -36,6 +36,7 @@ from carryover.train.finish import finish
 from carryover.train.lessons import Lessons, lessons_of
 from carryover.train.limits import Limits, limits_of
 from carryover.train.loop import PREEMPTED, Training, train
+from carryover.train.memory import Memory, memory_of
 from carryover.train.optim import PREFIX as OPTIMIZER
 from carryover.train.parent import parent_from_json
 from carryover.train.progress import Progress, Silent
@@ -57,6 +58,7 @@ from carryover.train.spec import Spec
 from carryover.train.state import RunState
 from carryover.train.stop import Stop
 from carryover.train.validate import gathered, predict, scores
+from carryover.train.wise import Blend
 
 
 def attempt(values: Mapping[str, Any], stop: Stop) -> None:
@@ -82,8 +84,8 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     home = RunHome(storage.open_store(spec.home))
     loaded = load_agreed(home, device)
     writer = Writer.resume(home, spec.handoff, loaded) if dist.rank() == 0 else None
-    asked = recipe.optimization
-    parts, state, lessons, engine = _begin(spec, recipe, device, home, loaded)
+    asked, memory = recipe.optimization, memory_of(recipe.remedy, spec)
+    parts, state, lessons, engine = _begin(spec, recipe, device, home, loaded, memory)
     # The tensors of the checkpoint are no longer needed in memory.
     del loaded
     run = _training(spec, recipe, home, writer, parts, lessons, state, engine, stop)
@@ -104,6 +106,9 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
         count=asked.top_k,
         stop=stop,
     )
+    blended = _blended(memory, spec, recipe, run, parts, engine) if memory else None
+    if blended:
+        final = replace(final, score=blended.score)
     if writer:
         finish(
             writer,
@@ -116,11 +121,22 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
             metric=find_metric(asked.val_metric, parts.task.problem_type).name,
             weights=engine.weights(),
             final=final,
+            more={"wise_ft": blended.part, "val_old": blended.old_score} if blended else {},
         )
 
 
+def _blended(memory: Memory, spec: Spec, recipe: Recipe, run: Training, parts: Parts, engine: Engine) -> Blend | None:
+    """Blend the final weights with those of the Model that the run extends, where the recipe asks for it."""
+    metric = find_metric(recipe.optimization.val_metric, parts.task.problem_type)
+
+    def old_rows() -> SplitValidator:
+        return SplitValidator(Rows.open(Path(spec.old_rows["validation"])), parts, engine, recipe.env, metric)
+
+    return memory.blended(engine.network, run.validator, old_rows if "validation" in spec.old_rows else None)
+
+
 def _begin(
-    spec: Spec, recipe: Recipe, device: torch.device, home: RunHome, loaded: Loaded | None
+    spec: Spec, recipe: Recipe, device: torch.device, home: RunHome, loaded: Loaded | None, memory: Memory | None
 ) -> tuple[Parts, RunState, Lessons, Engine]:
     """Make what the recipe asks for, and put back what the checkpoint has."""
     schema = Schema.from_json(spec.schema)
@@ -146,19 +162,22 @@ def _begin(
         parts.task,
         asked,
         recipe.data.mixup,
-        recipe.distiller,
+        memory.teacher(recipe.distiller) if memory else recipe.distiller,
+        partly=recipe.remedy.lwf > 0,
         seed=recipe.seed,
         device=device,
         precision=state.precision,
     )
+    network = parts.network.to(device)
     engine = Engine(
-        compiled(parts.network.to(device), recipe.env.compile),
+        compiled(network, recipe.env.compile),
         lessons.loss,
         asked,
         precision=state.precision,
         device=device,
         seed=recipe.seed,
         prepare=lessons.prepare,
+        pull=memory.pull(network, spec, seed=recipe.seed) if memory else None,
     )
     if loaded:
         engine.load_optimizer(restore(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)

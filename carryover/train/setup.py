@@ -33,12 +33,13 @@ from carryover.models.assembly import (
     restore_preprocessing,
 )
 from carryover.models.card import ASSEMBLY
-from carryover.models.export import find_model, load_model, model_files
+from carryover.models.export import Found, load_model, model_files
 from carryover.models.peft import Adaptation, merged
 from carryover.tasks.losses import AUTO
 from carryover.tasks.task import Task, make_task, restore_task, task_files
 from carryover.train.engine import MODEL
 from carryover.train.environment import CompileConfig, Env
+from carryover.train.outcome import open_parent
 from carryover.train.parent import EXTEND, Parent
 
 
@@ -159,7 +160,8 @@ def build_parts(
     Without one, the weights are those of the parent, where there is one; of a transfer, those that fit of `source`.
     """
     if not loaded and parent and parent.kind == EXTEND:
-        return _extended(parent, model, data, schema, seed=seed, adaptation=adaptation)
+        found = open_parent(parent, home.store.uri)
+        return _extended(found, model, data, schema, seed=seed, adaptation=adaptation)
     if not loaded and source:
         asked = choose(placed(model, source), schema, data, adaptation=adaptation)
         task = make_task(schema, data, loss_func=loss_func)
@@ -183,12 +185,9 @@ def build_parts(
 
 
 def _extended(
-    parent: Parent, model: ModelConfig, data: DataConfig, schema: Schema, *, seed: int, adaptation: Adaptation | None
+    found: Found, model: ModelConfig, data: DataConfig, schema: Schema, *, seed: int, adaptation: Adaptation | None
 ) -> Parts:
     """Return a Model as a run begins with it: its files and weights, with the adapters that are asked for now."""
-    found = find_model(parent.uri)
-    if found.card.digest != parent.digest:
-        raise WrongInput(f"{parent.uri}: holds Model {found.card.digest}, and the run is to extend {parent.digest}")
     files = found.files()
     task = restore_task(files)
     old = load_model(found, num_outputs=task.num_outputs)

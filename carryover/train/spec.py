@@ -1,7 +1,7 @@
 """Owns what the step tells its ranks: one JSON file of plain values, so that no rank decides anything twice."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -15,6 +15,7 @@ class Spec:
         schema: of the dataset as the model has it, as `Schema.to_json` gives it.
         parent: what the run starts from, as `Parent.to_json` gives it; None for nothing.
         rows: split -> local Arrow file.
+        old_rows: split of the parent's own dataset -> local Arrow file, of those that remedies need.
         dataset: {"digest", "uri"}, for the Model's card.
         handoff: the claim, as `Writer.handoff` gives it.
         time_limit: seconds of training over all attempts; None for none.
@@ -39,6 +40,7 @@ class Spec:
     first_step: str
     trust_pickle: bool = False
     parent: Mapping[str, Any] | None = None
+    old_rows: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, Any] | None = None
     strict: bool = False
 

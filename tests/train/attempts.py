@@ -20,6 +20,7 @@ from carryover.data.rows import materialise
 from carryover.ground.storage import open_store
 from carryover.steps.prepare_data import prepare_data
 from carryover.train import recipe as recipes
+from carryover.train.parent import Parent
 from carryover.train.run import attempt
 from carryover.train.spec import Spec
 
@@ -77,13 +78,19 @@ class Instant:
 
 @dataclass(frozen=True)
 class Run:
-    """One run in a store."""
+    """One run in a store.
+
+    Attributes:
+        parent: the Model in the same store that it extends, and `old` the dataset that was trained on.
+    """
 
     card: DatasetCard
     store: str
     recipe: Mapping[str, Any]
     scratch: Path
     run_key: str = "run"
+    parent: Parent | None = None
+    old: DatasetCard | None = None
 
     @property
     def home(self) -> RunHome:
@@ -103,7 +110,9 @@ class Run:
         home.start(self.run_json(recipe))
         writer = claim(home, owner="tests")
         assert writer is not None
-        rows = {name: str(materialise(self.card, name, self.scratch)) for name in ("train", "validation")}
+        splits = ("train", "validation")
+        rows = {name: str(materialise(self.card, name, self.scratch)) for name in splits}
+        old = {name: str(materialise(self.old, name, self.scratch)) for name in splits} if self.old else {}
         return Spec(
             home=home.store.uri,
             run_key=self.run_key,
@@ -116,6 +125,8 @@ class Run:
             lost_step=None,
             progress=str(self.scratch / "progress"),
             first_step="",
+            parent=json.loads(json.dumps(self.parent.to_json())) if self.parent else None,
+            old_rows=old,
         )
 
     def run_json(self, recipe: recipes.Recipe) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _GONE = (
 def write(encoder: Any, model: ImageModel, pixels: Pixels, folder: Path) -> None:
     """Write an image model, with the size and the norm that it was trained with."""
     from safetensors.torch import save_file
+    from timm.models import get_pretrained_cfg
 
     save_file(
         {name: value.clone().contiguous() for name, value in encoder.state_dict().items()},
@@ -33,6 +34,10 @@ def write(encoder: Any, model: ImageModel, pixels: Pixels, folder: Path) -> None
         metadata={"format": "pt"},
     )
     cfg = {name: value for name, value in model.pretrained_cfg.items() if name not in _GONE}
+    usual = get_pretrained_cfg(model.architecture)
+    for name in ("classifier", "first_conv"):
+        # By these timm tells what of the weights depends on the classes and the channels.
+        cfg.setdefault(name, getattr(usual, name, None))
     cfg |= {"num_classes": 0, "input_size": [3, pixels.size, pixels.size]}
     cfg |= {"mean": list(pixels.mean), "std": list(pixels.std)}
     if pixels.validation == VALIDATION:

@@ -11,12 +11,18 @@ import torch
 from torch import nn
 
 from carryover.ground.errors import WrongInput
+from carryover.ground.storage import open_store
+from carryover.models.card import MODELS
+from carryover.models.export import write_model
 from carryover.models.family import Outputs
 from carryover.tasks.classification import ClassificationTask
 from carryover.tasks.task import task_files
+from carryover.train.outcome import model_of
+from carryover.train.parent import EXTEND, Parent
 from carryover.train.pull import Anchor, Pull, fisher_information
 from carryover.train.remedy import RemedyConfig
 from carryover.train.wise import blend
+from tests.train.attempts import Killed, Run, dataset
 
 
 def test_the_pull_is_the_gradient_of_the_penalty() -> None:
@@ -30,7 +36,9 @@ def test_the_pull_is_the_gradient_of_the_penalty() -> None:
     number = nn.Parameter(torch.tensor(2.0))
     number.grad = torch.tensor(1.0)
     # The fourth row is new: nothing pulls it. A single number has no rows.
-    Pull((Anchor(layer.weight, old, strength), Anchor(number, torch.tensor(0.5), torch.tensor(2.0))))()
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    Pull((Anchor(weight, old, strength), Anchor(number, torch.tensor(0.5), torch.tensor(2.0))))()
     torch.testing.assert_close(layer.weight.grad, want)
     assert number.grad == 1.0 + 2.0 * 1.5
 
@@ -126,3 +134,47 @@ def test_a_remedy_needs_a_model_to_remember() -> None:
         RemedyConfig(lwf=1.0).check_parent(extends=True, teacher=True)
     RemedyConfig().check_parent(extends=False, teacher=True)
     assert RemedyConfig(wise_ft="auto", ewc=1.0).old_rows == ("train", "validation")
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("old")
+    run = Run(dataset(folder / "data"), str(folder / "store"), {"optimization.max_epochs": 1}, folder)
+    run.go()
+    return run
+
+
+@pytest.mark.parametrize(
+    "remedy",
+    [{"remedy.ewc": 50.0, "remedy.l2_sp": 0.1}, {"remedy.lwf": 1.0}, {"remedy.wise_ft": "auto"}],
+    ids=lambda remedy: " ".join(remedy),
+)
+def test_killed_in_the_middle_a_run_with_remedies_ends_with_the_same_bits(
+    old: Run, tmp_path: Path, remedy: dict[str, Any]
+) -> None:
+    news = dataset(tmp_path / "news", count=120)
+    card, files, weights = model_of(old.home, old.finish())
+
+    def run(name: str) -> Run:
+        store = open_store(str(tmp_path / name))
+        write_model(store.sub(f"{MODELS}/{card.digest}"), card, files, weights)
+        parent = Parent(EXTEND, card.at, card.digest)
+        return Run(
+            news, store.uri, {**remedy, "checkpoint.every_steps": 2}, tmp_path / name, parent=parent, old=old.card
+        )
+
+    straight, broken = run("straight"), run("broken")
+    straight.go()
+    with pytest.raises(Killed):
+        broken.go(kill_after=6)
+    assert 0 < broken.state()["step"] < straight.state()["step"]
+    broken.go()
+    assert broken.tensors() == straight.tensors()
+    assert broken.finish().body["model"] == straight.finish().body["model"]
+    # Without the remedy it is another Model.
+    plain = Run(news, straight.store, {}, tmp_path / "plain", run_key="plain", parent=straight.parent)
+    plain.go()
+    assert plain.finish().body["model"] != straight.finish().body["model"]
+    if "remedy.wise_ft" in remedy:
+        assert 0 <= straight.finish().body["metrics"]["wise_ft"] <= 1
+        assert straight.finish().body["metrics"]["val_old"] is not None

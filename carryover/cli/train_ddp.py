@@ -24,6 +24,13 @@ from carryover.cli.options import (
     help="Extend this Model (its URI or folder, or run:KEY): start with its weights, classes and preprocessing; keys "
     "not given are those it was made with.",
 )
+@click.option(
+    "--extend-set",
+    "extend_overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="As --set, but left out where --init-from is empty, e.g. data.mode=delta. Several may be given.",
+)
 @training_options
 def command(**flags: object) -> None:
     """Train, or go on training where the newest checkpoint stands.

@@ -3,8 +3,7 @@
 from typing import Any
 
 from carryover.carry import champion
-from carryover.data.manifest import CARD as DATASET_CARD
-from carryover.data.manifest import folder_of
+from carryover.data.manifest import find_dataset
 from carryover.ground import storage
 from carryover.models.card import CARD, MODELS
 from carryover.models.export import Found, find_model, finished_run, write_model
@@ -32,18 +31,16 @@ def open_model(source: str, *, store: str) -> Found:
 
 
 def facts_of(found: Found, *, store: str) -> dict[str, Any]:
-    """Return what a pipeline wants to know of a Model: where it and its Dataset lie, and their digests."""
+    """Return what a pipeline wants to know of a Model: where it and its Dataset lie, and their digests.
+
+    A Dataset that is nowhere to be found is named by the place where it was, for whoever needs it to say so.
+    """
     dataset = found.card.dataset
+    there, _ = find_dataset(dataset, store=store) if dataset else (None, ())
     return {
         "model_uri": found.folder.uri,
         "digest": found.card.digest,
-        "dataset_uri": _dataset_place(dataset, store) if dataset else "",
+        "dataset_uri": there.location if there else dataset.get("uri", ""),
         "dataset_digest": dataset.get("digest", ""),
         "problem_type": found.card.schema.problem_type,
     }
-
-
-def _dataset_place(dataset: Any, store: str) -> str:
-    """Return where the Dataset of a Model lies: in this store, which may have been moved, else where it was."""
-    here = storage.open_store(store).sub(folder_of(dataset["digest"]))
-    return here.uri if here.exists(DATASET_CARD) else dataset["uri"]

@@ -78,6 +78,7 @@ def train_ddp(
     overrides: Sequence[str] = (),
     run_key: str = "",
     init_from: str = "",
+    extend_overrides: Sequence[str] = (),
     owner: str = "",
     takeover: bool = False,
     resume: str = "auto",
@@ -97,6 +98,8 @@ def train_ddp(
         run_key: go on with this run; keys not given come from it. "": the run that dataset and recipe name.
         init_from: a Model to extend: URI of its folder or card, or run:KEY. The run starts with its weights, classes
             and preprocessing, and keys not given are those it was made with. "": start anew.
+        extend_overrides: further overrides where there is a Model to extend, and none without: a pipeline's first run
+            finds no Model, and keys such as data.mode=delta would be wrong there.
         owner: who we are (a workflow's id), so that a retry supersedes its older attempt at once. "": this process.
         resume: "auto", "never" (refuse to go on with a run that has commits) or "must" (refuse to start from zero).
         nproc_per_node: ranks. None: one for each GPU that env.num_gpus allows, one without any.
@@ -118,6 +121,10 @@ def train_ddp(
     if output:
         # Written to last of all: a place that is not possible must not come out after hours of training.
         storage.scheme_of(output)
+    if init_from:
+        overrides = [*overrides, *extend_overrides]
+    elif extend_overrides:
+        say(f"{', '.join(extend_overrides)}: left out, as there is no Model to extend")
     # While there are ranks, launch.ranks hears the signal instead and lets them save.
     with ranks.on_stop_signal(_stop), tempfile.TemporaryDirectory(prefix="carryover-") as folder:
         scratch = Path(folder)

@@ -69,8 +69,9 @@ def prepare_data(
             validation_fraction=validation_fraction,
             test_fraction=test_fraction,
             schema_from=schema_from,
-            grow_classes=grow_classes,
-            max_drift=max_drift or None,
+            # A pipeline's first run hands on an empty schema_from: there is nothing to grow, or to drift from.
+            grow_classes=grow_classes and bool(schema_from),
+            max_drift=(max_drift or None) if schema_from else None,
         )
         dataset.metadata.update(metadata(result))
         return result["uri"], result["digest"], result["changed"]

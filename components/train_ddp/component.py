@@ -21,6 +21,7 @@ def train_ddp(
     init_from_uri: str = "",
     recipe: str = "",
     set: list[str] = [],
+    extend_set: list[str] = [],
     run_key: str = "",
     owner: str = "",
     takeover: bool = False,
@@ -43,6 +44,7 @@ def train_ddp(
         init_from_uri: Its canonical URI instead of the artifact, or run:KEY. Neither: training starts anew.
         recipe: The recipe as YAML text. Empty: every key at its default.
         set: Overrides of single recipe keys, each "key=value".
+        extend_set: Further overrides where there is a Model to extend, e.g. data.mode=delta; left out without one.
         run_key: Names the run that is to go on with other settings. Empty: by data and recipe.
         owner: Who asks: pass dsl.PIPELINE_JOB_ID_PLACEHOLDER alone. Retries of one owner follow each other at once.
         takeover: Take the run over from an owner that is still alive.
@@ -68,6 +70,7 @@ def train_ddp(
             init_from=at_most_one("init_from", init_from.path if init_from else "", init_from_uri),
             recipe=recipe,
             overrides=set,
+            extend_overrides=extend_set,
             run_key=run_key,
             owner=owner,
             takeover=takeover,

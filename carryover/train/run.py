@@ -39,20 +39,13 @@ from carryover.train.loop import PREEMPTED, Training, train
 from carryover.train.memory import Memory, memory_of
 from carryover.train.optim import PREFIX as OPTIMIZER
 from carryover.train.parent import parent_from_json
+from carryover.train.parts import Parts, build_parts, carried
 from carryover.train.progress import Progress, Silent
 from carryover.train.recipe import Recipe
 from carryover.train.samples import SampleRecord
 from carryover.train.saver import CommitSaver
 from carryover.train.schedule import Curve, first_curve, next_curve
-from carryover.train.setup import (
-    Parts,
-    build_parts,
-    choose_device,
-    choose_precision,
-    compiled,
-    load_agreed,
-    make_deterministic,
-)
+from carryover.train.setup import choose_device, choose_precision, compiled, load_agreed, make_deterministic
 from carryover.train.soup import choose_weights
 from carryover.train.spec import Spec
 from carryover.train.state import RunState
@@ -181,6 +174,8 @@ def _begin(
     )
     if loaded:
         engine.load_optimizer(restore(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)
+    elif asked.carry_optimizer:
+        engine.load_optimizer(carried(spec, network), {})
     return parts, state, lessons, engine
 
 
@@ -276,6 +271,8 @@ def _curve(recipe: Recipe, state: RunState, limits: Limits) -> Curve:
         return limits.step_of_epoch(state, epoch)
 
     if not state.curve:
+        # An optimizer that is carried over is warm.
+        config = replace(config, warmup_steps=0) if config.carry_optimizer else config
         curve = first_curve(config, total, at_epoch=at_epoch)
     else:
         curve = next_curve(

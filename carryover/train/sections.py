@@ -102,6 +102,13 @@ class Optimization:
         allowed="true, false",
         mutable=True,
     )
+    carry_optimizer: bool = key(
+        False,
+        help="A run that extends a Model (--init-from) goes on with the optimizer state of the run that made it, and "
+        "without warm-up; that run must be in the store still. false: the optimizer starts fresh, and warms up.",
+        allowed="true, false",
+        mutable=False,
+    )
     gradient_clip_val: float = key(1.0, help="Gradients are clipped to this; 0 is off.", allowed=">= 0", mutable=False)
     gradient_clip_algorithm: str = key(
         "norm", help="Clip the whole norm or each value.", allowed="norm, value", mutable=False

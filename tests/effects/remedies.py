@@ -1,7 +1,8 @@
-"""What the keys of `remedy` do: the final weights of a run that extends a Model."""
+"""What the keys of `remedy`, and of extending a Model at all, do: the final weights of a run that extends one."""
 
 import functools
 
+from carryover.data.manifest import DatasetCard
 from carryover.ground.storage import open_store
 from carryover.models.card import MODELS
 from carryover.models.export import write_model
@@ -17,21 +18,26 @@ def _old() -> Run:
 
 
 @functools.cache
-def _news() -> object:
+def _news() -> DatasetCard:
     return dataset(scratch() / "news", count=90)
 
 
 def extended(settings: Flat) -> str:
     """Return a digest of the final weights of a run that extends a small Model on other rows."""
-    old, folder = _old(), scratch() / f"extended-{digest(settings)}"
-    finish = old.home.finish_record()
-    assert finish
-    card, files, weights = model_of(old.home, finish)
-    store = open_store(str(folder / "store"))
-    write_model(store.sub(f"{MODELS}/{card.digest}"), card, files, weights)
+    old = _old()
+    card, files, weights = model_of(old.home, old.finish())
+    write_model(open_store(old.store).sub(f"{MODELS}/{card.digest}"), card, files, weights)
     values = {"optimization.max_epochs": 1, **settings}
-    parent = Parent(EXTEND, card.at, card.digest)
-    run = Run(_news(), store.uri, values, folder / "scratch", parent=parent, old=table())  # pyright: ignore[reportArgumentType]
+    run_key = digest(settings)[:8]
+    run = Run(
+        _news(),
+        old.store,
+        values,
+        scratch() / f"extended-{run_key}",
+        run_key=run_key,
+        parent=Parent(EXTEND, card.at, card.digest, run_key=old.run_key),
+        old=table(),
+    )
     run.go()
     done = run.home.finish_record()
     assert done
@@ -40,6 +46,7 @@ def extended(settings: Flat) -> str:
 
 
 EFFECTS = {
+    "optimization.carry_optimizer": Effect(True, extended),
     "remedy.l2_sp": Effect(1.0, extended),
     "remedy.ewc": Effect(100.0, extended),
     "remedy.ewc_rows": Effect(5, extended, {"remedy.ewc": 100.0}),

@@ -10,8 +10,8 @@ from torch import nn
 from carryover.checkpoint.snapshot import restore, snapshot
 from carryover.tasks.losses import FocalLossConfig
 from carryover.train.optim import OPTIMIZERS, build_optimizer, set_rate
+from carryover.train.parts import load_weights
 from carryover.train.sections import Optimization
-from carryover.train.setup import load_weights
 from carryover.train.state import RunState
 from tests.train.engines import (
     ROWS,

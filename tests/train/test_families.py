@@ -28,7 +28,7 @@ from carryover.steps.prepare_data import prepare_data
 from carryover.tasks.task import restore_task
 from carryover.train import recipe as recipes
 from carryover.train.outcome import model_of
-from carryover.train.setup import Parts, build_parts
+from carryover.train.parts import Parts, build_parts
 from carryover.train.validate import predict
 from tests.support.tiny_bert import save_tiny_bert
 from tests.support.tiny_clip import save_tiny_clip

@@ -26,8 +26,8 @@ from carryover.train import recipe as recipes
 from carryover.train.distiller import TEACHER, DistillerConfig
 from carryover.train.lessons import lessons_of
 from carryover.train.outcome import model_of
+from carryover.train.parts import build_parts
 from carryover.train.sections import Optimization
-from carryover.train.setup import build_parts
 from carryover.train.teacher import DistilledLoss, Lesson, Teacher
 from tests.train import test_families as families
 from tests.train.attempts import SMALL, Killed, Run, dataset, write_rows

@@ -15,7 +15,7 @@ from carryover.ground.console import say
 from carryover.models.card import CARD
 from carryover.models.export import make_card, weights_of
 from carryover.train.outcome import store_of, versions
-from carryover.train.setup import Parts
+from carryover.train.parts import Parts
 from carryover.train.soup import Final
 from carryover.train.spec import Spec
 from carryover.train.state import RunState

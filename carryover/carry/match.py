@@ -22,7 +22,7 @@ Shapes = Mapping[str, Shape]
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer"})
 # A prefix counts where this share of what stands below it agrees, on the smaller of the two sides, and this part of
 # the network's side: two norms of another architecture are no agreement.
-_LEAST_SHARE, _LEAST_PART = 0.5, 0.1
+_LEAST_SHARE, _LEAST_PART = 0.5, 0.2
 _DEEPEST = 8
 
 

@@ -25,6 +25,7 @@ FLAGS = {
     "model_uri": "--model",
     "column_types": "--column-type",
     "init_from_uri": "--init-from",
+    "backbone_uri": "--backbone",
     "against": "--expect",
 }
 # A champion's name is the one word that is no flag.
@@ -52,6 +53,7 @@ REQUIRED = {
     "prepare_data": ["source", "label"],
     "promote": ["name", "model_uri"],
     "train_ddp": ["dataset_uri"],
+    "transfer_train": ["backbone_uri", "dataset_uri"],
 }
 
 

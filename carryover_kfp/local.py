@@ -101,7 +101,7 @@ def run_here(
     run.mkdir(parents=True)
     write_compiled(pipeline, run / "pipeline.yaml", image=image)
     loaded = components.load_component_from_file(str(run / "pipeline.yaml"))
-    screen = Screen(sys.stdout, total=len(loaded.pipeline_spec.root.dag.tasks))
+    screen = Screen(sys.stdout, total=count_steps(loaded.pipeline_spec))
     chosen = docker.make_runner(_mounts(arguments)) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     # The workspace is removed at the end of each run: it stays where kfp puts it, in a temporary folder of its own.
     local.init(chosen, pipeline_root=str(run))
@@ -112,6 +112,21 @@ def run_here(
         except RuntimeError as error:
             raise _failure(error, screen.last_code, log) from error
     return Finished(outputs=task.outputs, folder=run)
+
+
+def count_steps(spec: Any) -> int:
+    """Return how many steps a run of a compiled pipeline takes at most: of an If and its Else, the longer one."""
+
+    def count(dag: Any) -> list[int]:
+        return [one(name, spec.components[task.component_ref.name]) for name, task in dag.tasks.items()]
+
+    def one(name: str, component: Any) -> int:
+        if not component.HasField("dag"):
+            return 1
+        # kfp's own name for what holds the branches.
+        return (max if name.startswith("condition-branches") else sum)(count(component.dag))
+
+    return sum(count(spec.root.dag))
 
 
 def _failure(error: RuntimeError, code: int, log: Path) -> CarryoverError:

@@ -26,15 +26,31 @@ def test_the_checked_in_yaml_is_what_the_code_compiles_to(name):
     assert golden.read_text() == compiled(pipeline), again
 
 
+def steps(name: str) -> dict[str, Any]:
+    """The tasks that run a container, those inside of an If too, by name."""
+    whole = spec(name)
+
+    def below(dag: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, task in dag["tasks"].items():
+            component = whole["components"][task["componentRef"]["name"]]
+            inner = below(component["dag"]) if "dag" in component else {key: task}
+            assert not set(inner) & set(found)
+            found |= inner
+        return found
+
+    return below(whole["root"]["dag"])
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_caching_is_off_everywhere(name):
-    for task in spec(name)["root"]["dag"]["tasks"].values():
+    for task in steps(name).values():
         assert not task["cachingOptions"].get("enableCache", False)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_retries_cover_a_week_and_preflight_is_never_retried(name):
-    tasks = spec(name)["root"]["dag"]["tasks"]
+    tasks = steps(name)
     assert "retryPolicy" not in tasks["preflight"]
     for task in (task for key, task in tasks.items() if key != "preflight"):
         assert task["retryPolicy"]["backoffMaxDuration"] == "604800s"
@@ -54,7 +70,7 @@ def test_everything_waits_for_preflight(name):
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_placeholders_are_whole_values(name):
-    for task in spec(name)["root"]["dag"]["tasks"].values():
+    for task in steps(name).values():
         for value in task.get("inputs", {}).get("parameters", {}).values():
             constant = str(value.get("runtimeValue", {}).get("constant", ""))
             # KFP replaces nothing inside a longer text.
@@ -68,9 +84,15 @@ def test_the_store_is_required_and_the_recipe_is_one_text(name):
     assert inputs["recipe"]["parameterType"] == "STRING"
 
 
-def test_the_train_step_is_owned_by_the_run():
-    task = spec("train")["root"]["dag"]["tasks"]["train-ddp"]
-    assert task["inputs"]["parameters"]["owner"] == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
+@pytest.mark.parametrize("name", PIPELINES)
+def test_whoever_writes_for_the_run_is_owned_by_it(name):
+    owned = [task["inputs"]["parameters"]["owner"] for task in steps(name).values() if _takes(name, task, "owner")]
+    assert owned and all(one == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}} for one in owned)
+
+
+def _takes(name: str, task: dict[str, Any], parameter: str) -> bool:
+    inputs = spec(name)["components"][task["componentRef"]["name"]].get("inputDefinitions", {})
+    return parameter in inputs.get("parameters", {})
 
 
 @pytest.mark.parametrize("name", PIPELINES)

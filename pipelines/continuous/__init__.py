@@ -1,0 +1,5 @@
+"""The pipeline `continuous`."""
+
+from .pipeline import continuous
+
+__all__ = ["continuous"]

@@ -1,0 +1,5 @@
+"""The pipeline `extend`."""
+
+from .pipeline import extend
+
+__all__ = ["extend"]

@@ -249,7 +249,7 @@ CASES: tuple[Case, ...] = (
         problem_type="multiclass",
         metric="accuracy",
         arms=_THREE,
-        column_types={"image": "image_path", "productDisplayName": "text"},
+        column_types={"image": "image_path", "productDisplayName": "text", "year": "numerical"},
         best_of=("fusion", ("table", "text", "image")),
         note=_NO_WEIGHTS,
     ),

@@ -53,6 +53,23 @@ class ClassificationTask:
     def num_outputs(self) -> int:
         return len(self.classes)
 
+    def grown(self, schema: Schema) -> "ClassificationTask":
+        """Return the same with the schema's other classes behind its own, which keep their order; see `task.Task`.
+
+        Raises:
+            WrongInput: for the schema of another problem, or of another label.
+        """
+        if schema.classes is None or schema.label != self.label:
+            raise WrongInput(
+                f"--grow-classes: the Model tells classes of '{self.label}' apart, and the data's label is "
+                f"'{schema.label}' ({schema.problem_type}); prepare them with --schema-from the Model"
+            )
+        new = tuple(value for value in schema.classes if columns.as_text(value) not in self._indices)
+        if not new:
+            return self
+        # More than two classes have no positive one.
+        return ClassificationTask("multiclass", self.label, (*self.classes, *new), None)
+
     @cached_property
     def _indices(self) -> dict[str, int]:
         return {columns.as_text(value): index for index, value in enumerate(self.classes)}

@@ -56,6 +56,10 @@ class RegressionTask:
         least, most = float(known["min"]), float(known["max"])
         return replace(self, shift=least, scale=most - least or 1.0, link="sigmoid")
 
+    def grown(self, schema: Schema) -> "RegressionTask":
+        """Return itself: a number has no classes that could be new."""
+        return self
+
     def targets(self, rows: pa.Table) -> np.ndarray:
         columns.require(rows, [self.label])
         values = columns.numbers(rows, self.label)

@@ -74,6 +74,14 @@ class Task(Protocol):
         """Return targets as metrics compare them: class indices as they are, numbers in the label's own unit."""
         ...
 
+    def grown(self, schema: Schema) -> "Task":
+        """Return the task with classes that only the schema has behind its own; itself where there are none.
+
+        Raises:
+            WrongInput: when the schema poses another problem.
+        """
+        ...
+
     def to_json(self) -> dict[str, object]:
         """Return all that makes the task, as plain JSON."""
         ...

@@ -23,6 +23,7 @@ import yaml
 
 from carryover.carry.backbone import find_backbone
 from carryover.carry.layouts import LAYOUTS
+from carryover.carry.lineage import chain
 from carryover.ground import storage
 from carryover.ground.digests import Hasher, canonical, digest, short
 from carryover.ground.errors import WrongInput
@@ -75,7 +76,8 @@ class Source:
         parts: the branches that are known; of a bare state dict none are.
         weights: relative name of a file with weights of all branches, "" for none.
         alpha: of LoRA adapters in these weights, where it is known.
-        lineage: run_key, step, checkpoint_uri and dataset of the run that made it, where it is known.
+        lineage: run_key, step, checkpoint_uri and dataset of the run that made it, and the nodes of its lineage, where
+            these are known; words of `Parent`.
     """
 
     form: str
@@ -172,7 +174,7 @@ def _of_backbone(place: _Place, target: Path) -> Sought:
     found = find_backbone(place.store.uri)
     card = found.card
     parts = tuple(Part(branch.name, branch.family, branch.name) for branch in card.branches)
-    lineage = {"run_key": card.run_key, "step": card.step, "dataset": card.dataset}
+    lineage = {"run_key": card.run_key, "step": card.step, "dataset": card.dataset, "lineage": chain(card)}
 
     def copy() -> None:
         for part in parts:
@@ -185,7 +187,8 @@ def _of_model(found: Found, target: Path) -> Sought:
     card = found.card
     families = {branch["name"]: branch["family"] for branch in card.assembly["branches"]}
     parts = tuple(Part(name, kind, name if kind in LAYOUTS else "", weights=False) for name, kind in families.items())
-    lineage = {name: getattr(card, name) for name in ("run_key", "step", "checkpoint_uri", "dataset")}
+    known = {name: getattr(card, name) for name in ("run_key", "step", "checkpoint_uri", "dataset")}
+    lineage = {**known, "lineage": chain(card)}
 
     def copy() -> None:
         files = {name: found.read(name) for name in card.files}

@@ -19,6 +19,7 @@ COMMANDS = {
     "dump-backbone": "carryover.cli.dump_backbone:command",
     "evaluate": "carryover.cli.evaluate:command",
     "find-model": "carryover.cli.find_model:command",
+    "lineage": "carryover.cli.lineage:command",
     "preflight": "carryover.cli.preflight:command",
     "prepare-data": "carryover.cli.prepare_data:command",
     "promote": "carryover.cli.promote:command",

@@ -63,7 +63,7 @@ class BackboneCard:
         digest: names the Backbone and its folder, 32 hex characters.
         files: name relative to the folder -> what it must be.
         branches: at least one.
-        model: {digest, uri} of the Model that it was dumped from, None for a commit.
+        model: {digest, uri, lineage} of the Model that it was dumped from, None for a commit.
         checkpoint: {uri, number, step} of the commit that it was dumped from, None for a Model.
         run_key, step: the run that trained it, and how far.
         parent: what that run started from, as the Model's card has it.

@@ -49,9 +49,13 @@ class ModelCard:
         assembly: as `Assembly.to_json`.
         files: name relative to the folder -> what it must be.
         dataset: digest and uri of the training data.
-        parent: the Model it was extended from, None for a first one.
+        parent: what it was made from, None for a first one; its `lineage` names that and all before it, oldest first.
         metrics: name -> value, None where there is none.
         at: canonical URI of the Model's folder.
+        made: time, for people only.
+        reason: why its training ended.
+        rows: split -> rows that it was trained on, and chosen by.
+        asked: keys of the recipe that can change the result, where they are not the default of their time.
     """
 
     digest: str
@@ -67,6 +71,10 @@ class ModelCard:
     parent: Mapping[str, Any] | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    made: str = ""
+    reason: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON without NaN."""
@@ -91,6 +99,10 @@ class ModelCard:
             "metrics": finite,
             "at": self.at,
             "versions": dict(self.versions),
+            "made": self.made,
+            "reason": self.reason,
+            "rows": dict(self.rows),
+            "asked": dict(self.asked),
         }
 
     def to_bytes(self) -> bytes:
@@ -122,7 +134,7 @@ def parse_card(data: bytes, *, where: str) -> ModelCard:
         if value["format"] != FORMAT:
             raise WrongInput(f"{where}: has format {value['format']}; this version reads format {FORMAT}")
         files = {name: ModelFile(**file) for name, file in value["files"].items()}
-        same = {name: value[name] for name in _SAME}
+        same = {name: value[name] for name in _SAME} | {name: value[name] for name in _LATER if name in value}
         card = ModelCard(schema=Schema.from_json(value["schema"]), files=files, **same)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, WrongInput):
@@ -138,6 +150,8 @@ def parse_card(data: bytes, *, where: str) -> ModelCard:
 
 # What the file and the dataclass spell alike.
 _SAME = "digest recipe assembly run_key step checkpoint_uri dataset parent metrics at versions".split()
+# The same, in cards written since.
+_LATER = "made reason rows asked".split()
 
 
 def _finite(value: float | None) -> float | None:

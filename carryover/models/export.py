@@ -87,6 +87,10 @@ def make_card(
     parent: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float | None] | None = None,
     versions: Mapping[str, str] | None = None,
+    made: str = "",
+    reason: str = "",
+    rows: Mapping[str, int] | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """Return the card of a Model that need not be written yet.
 
@@ -116,6 +120,10 @@ def make_card(
         parent=parent,
         metrics=metrics or {},
         versions=versions or {},
+        made=made,
+        reason=reason,
+        rows=rows or {},
+        asked=asked or {},
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from carryover.carry.lineage import chain
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
@@ -88,7 +89,7 @@ def _of_model(source: str, store: str) -> Trained:
     return Trained(
         files=found.files(),
         weights=parse(found.read(WEIGHTS)),
-        model={"digest": card.digest, "uri": found.folder.uri},
+        model={"digest": card.digest, "uri": found.folder.uri, "lineage": chain(card)},
         checkpoint=None,
         run_key=card.run_key,
         step=card.step,

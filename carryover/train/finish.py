@@ -1,7 +1,9 @@
 """Owns the end of a run: the record from which the Model can be made at any time."""
 
 import json
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -9,11 +11,13 @@ from torch import Tensor
 from carryover.carry import tables
 from carryover.checkpoint.snapshot import snapshot
 from carryover.checkpoint.writer import Writer
+from carryover.data.rows import Rows
 from carryover.data.schema import Schema
 from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.models.card import CARD
 from carryover.models.export import make_card, weights_of
+from carryover.train import recipe as recipes
 from carryover.train.outcome import store_of, versions
 from carryover.train.parts import Parts
 from carryover.train.soup import Final
@@ -57,6 +61,10 @@ def finish(
         parent=_parent(spec),
         metrics={f"val_{metric}": final.score},
         versions=versions(),
+        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        reason=reason,
+        rows={split: len(Rows.open(Path(file))) for split, file in spec.rows.items()},
+        asked=recipes.asked(recipes.make(recipe)),
     )
     writer.finish(
         step=step,

@@ -148,8 +148,7 @@ def identity(recipe: Recipe) -> Flat:
     """
     flat, found = recipe.flat(), {}
     for name, info in keys_of(recipe).items():
-        default = list(info.default) if isinstance(info.default, tuple) else info.default
-        if info.identity and flat[name] != default:
+        if info.identity and not _is_default(flat, name, info):
             value = flat[name]
             if is_place(name) and Path(str(value)).exists():
                 value = f"content:{folder_digest(Path(value))}"
@@ -157,6 +156,16 @@ def identity(recipe: Recipe) -> Flat:
                 value = f"model:{digest_of(value)}"
             found[name] = value
     return found
+
+
+def asked(recipe: Recipe) -> Flat:
+    """Return the same keys with the values that a person would give: names of places, not what is in them."""
+    flat = recipe.flat()
+    return {
+        name: flat[name]
+        for name, info in keys_of(recipe).items()
+        if info.identity and not _is_default(flat, name, info)
+    }
 
 
 def is_place(name: str) -> bool:
@@ -216,6 +225,10 @@ def folder_digest(folder: Path) -> str:
         hasher.update(canonical([path.relative_to(folder).as_posix(), path.stat().st_size]))
         hasher.update_mmap(path)
     return hasher.hexdigest()
+
+
+def _is_default(flat: Flat, name: str, info: KeyInfo) -> bool:
+    return flat[name] == (list(info.default) if isinstance(info.default, tuple) else info.default)
 
 
 def _parse(recipe: str) -> Mapping[str, Any]:

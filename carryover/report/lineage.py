@@ -1,0 +1,146 @@
+"""Owns how a lineage is drawn: as text for a terminal, as an SVG of its own, and as a page.
+
+The picture is one file that fetches nothing, in the reader's light or dark mode; the oldest stands at the top.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from carryover.carry.lineage import Known
+from carryover.report import page
+from carryover.report.page import escape, number
+
+WIDTH, PAD, LINE, GAP = 720, 16, 20, 44
+# At 13 px a line of the box holds about so many letters.
+LETTERS = 92
+SHORT = 12
+STYLE = """
+.lineage { color-scheme: light dark; --box: #ffffff; --edge: #c9d1dd; --ink: #1b1f27; --soft: #5c6675; --gone: #c95237;
+  --accent: #2f5fd0; font: 13px system-ui, "Segoe UI", Roboto, sans-serif }
+@media (prefers-color-scheme: dark) { .lineage { --box: #1a1f28; --edge: #3a4454; --ink: #e8ebf1; --soft: #9aa5b5;
+  --gone: #ff8a6c; --accent: #84a9ff } }
+.lineage rect { fill: var(--box); stroke: var(--edge) }
+.lineage rect.gone { stroke: var(--gone); stroke-dasharray: 5 4 }
+.lineage rect.asked { stroke: var(--accent); stroke-width: 2 }
+.lineage text { fill: var(--soft); font-family: inherit; font-size: 13px }
+.lineage text.title { fill: var(--ink); font-weight: 600 }
+.lineage text.gone { fill: var(--gone) }
+.lineage path { stroke: var(--soft); stroke-width: 1.5; fill: none }
+.lineage path.head { fill: var(--soft); stroke: none }
+"""
+
+
+def lineage_text(known: Sequence[Known]) -> str:
+    """Return a lineage as lines of text, the one that was asked for at the top and what it was made from below."""
+    lines: list[str] = []
+    for depth, one in enumerate(known):
+        indent = "   " * depth
+        title = _title(one)
+        lines.append(f"{'   ' * (depth - 1)}└─ {title}" if depth else title)
+        last = depth == len(known) - 1
+        bar = " " if last and not one.node.by else "│"
+        lines += [f"{indent}{bar}  {name:<8} {value}" for name, value in _facts(one)]
+        if one.node.by:
+            lines.append(f"{indent}│")
+            if last:
+                lines.append(f"{indent}└─ {one.node.by}: of something older, which is not recorded")
+            else:
+                lines.append(f"{indent}{_BY.get(one.node.by, one.node.by)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+_BY = {"extend": "extends", "transfer": "took weights of", "dump": "was dumped from"}
+
+
+def lineage_svg(known: Sequence[Known]) -> str:
+    """Return a lineage as a drawing that is a file by itself."""
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{_drawing(known)}\n'
+
+
+def lineage_page(known: Sequence[Known], *, foot: str) -> str:
+    """Return a lineage as a page: the drawing, and all that is known of each ancestor."""
+    first = known[0].node
+    cards = [page.card(_title(one), page.facts(_facts(one, whole=True)), wide=True) for one in known]
+    drawn = f'<section class="card wide"><div class="scroll">{_drawing(known)}</div></section>'
+    body = [page.cards([drawn]), "<h2>In words, the newest first</h2>", page.cards(cards)]
+    count = len(known) - 1
+    lead = f"{first.kind} {first.digest} · {count} ancestor{'' if count == 1 else 's'}"
+    return page.page("Lineage", lead, body, foot=foot)
+
+
+def _title(one: Known) -> str:
+    node = one.node
+    parts = [
+        f"{node.kind} {node.digest[:SHORT]}",
+        node.made[:16].replace("T", " "),
+        f"gone: {one.gone}" if one.gone else "",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _facts(one: Known, *, whole: bool = False) -> list[tuple[str, str]]:
+    """Return what people want to know of an ancestor, name and words; what is not known is left out."""
+    node = one.node
+    dataset = node.dataset.get("digest", "")
+    facts = [
+        ("at", node.uri),
+        ("data", " ".join(part for part in _data(dataset, node.rows, node.dataset.get("uri", "")) if part)),
+        ("scores", ", ".join(f"{name} {number(value)}" for name, value in node.metrics.items())),
+        ("changed", ", ".join(f"{name}: {_value(old)} -> {_value(new)}" for name, (old, new) in one.changed.items())),
+        ("teacher", str(node.recipe.get("distiller.teacher", "") or "")),
+        ("ended", node.reason),
+        ("run", f"{node.run_key} step {node.step}" if node.run_key else ""),
+        ("code", f"carryover {node.version}" if node.version else ""),
+    ]
+    if whole:
+        facts.insert(0, ("digest", node.digest))
+        facts.append(("recipe", ", ".join(f"{name}={_value(value)}" for name, value in node.recipe.items())))
+        facts.append(("gone", one.gone))
+    return [(name, words) for name, words in facts if words]
+
+
+def _data(digest: str, rows: int, uri: str) -> list[str]:
+    return [digest[:SHORT], f"({rows:,} train rows)" if rows else "", uri]
+
+
+def _value(value: Any) -> str:
+    return "default" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _drawing(known: Sequence[Known]) -> str:
+    parts: list[str] = []
+    top = PAD
+    newest = len(known) - 1
+    for place, one in enumerate(reversed(known)):
+        if place:
+            parts.append(_arrow(top, _BY.get(one.node.by, one.node.by)))
+            top += GAP
+        elif one.node.by:
+            parts.append(_arrow(top, f"{_BY.get(one.node.by, one.node.by)} something older, which is not recorded"))
+            top += GAP
+        facts = _facts(one)
+        height = PAD * 2 + LINE * len(facts) + 14
+        kind = "asked" if place == newest else "gone" if one.gone else ""
+        parts.append(f'<rect class="{kind}" x="{PAD}" y="{top}" width="{WIDTH - 2 * PAD}" height="{height}" rx="10"/>')
+        parts.append(_text(_title(one), top + PAD + 10, "title gone" if one.gone else "title"))
+        parts += [
+            _text(f"{name}  {words}", top + PAD + 14 + LINE * row, "") for row, (name, words) in enumerate(facts, 1)
+        ]
+        top += height
+    size = f'viewBox="0 0 {WIDTH} {top + PAD}" width="{WIDTH}" height="{top + PAD}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="lineage" {size} role="img" aria-label="Lineage">'
+    return f"{head}<style>{STYLE}</style>{''.join(parts)}</svg>"
+
+
+def _text(words: str, y: int, kind: str) -> str:
+    shown = words if len(words) <= LETTERS else f"{words[: LETTERS - 1]}…"
+    return f'<text class="{kind}" x="{PAD * 2}" y="{y}">{escape(shown)}<title>{escape(words)}</title></text>'
+
+
+def _arrow(top: int, words: str) -> str:
+    x = PAD * 3
+    return (
+        f'<path d="M{x} {top + 4}V{top + GAP - 10}"/><path class="head" d="M{x - 5} {top + GAP - 12}h10l-5 8z"/>'
+        f'<text x="{x + 14}" y="{top + GAP / 2 + 4:.0f}">{escape(words)}</text>'
+    )

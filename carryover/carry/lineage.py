@@ -6,7 +6,7 @@
 A node is small, plain JSON; see `Node`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -86,16 +86,16 @@ def chain(one: Card) -> list[dict[str, Any]]:
     return [node.to_json() for node in nodes[-MOST_KEPT:]]
 
 
-def ancestry(one: Card, *, store: str = "") -> list[Known]:
+def ancestry(one: Card, *, stores: Sequence[str] = ()) -> list[Known]:
     """Return a card's node and those of its ancestors, newest first, each looked for where it was.
 
     An ancestor that is nowhere is told as the cards of its descendants remember it.
 
     Args:
-        store: where ancestors are looked for too, as they may have been moved with it.
+        stores: where ancestors are looked for too, as they may have been moved with one.
     """
     found, rest, seen = [Known(_node(one))], _before(one), {one.digest}
-    stores = [place for place in (_store_of(one), store) if place]
+    stores = [place for place in (_store_of(one), *stores) if place]
     while rest:
         node = rest.pop()
         if node.digest in seen:
@@ -138,18 +138,26 @@ def read_card(source: str) -> Card:
 
 def _before(one: Card) -> list[Node]:
     """Return the nodes of a card's ancestors, oldest first."""
-    parent = one.parent or {}
-    if isinstance(one, BackboneCard) and one.model and one.model.get("lineage"):
-        parent = one.model
-    nodes = [_from_json(node) for node in parent.get("lineage") or ()]
-    if parent and not nodes:
-        kind = MODEL if parent["kind"] == "extend" else CHECKPOINT
-        nodes = [Node(kind, parent["digest"], parent["uri"], dataset=parent.get("dataset") or {})]
     if isinstance(one, BackboneCard) and one.model:
-        # All that a Backbone tells of the Model that it was dumped from.
-        told = {name: getattr(one, name) for name in ("dataset", "run_key", "step")}
-        nodes.append(Node(MODEL, one.model["digest"], one.model["uri"], by=parent.get("kind", ""), **told))
-    return nodes
+        # A Backbone's parent is that of the Model that it was dumped from, which comes between them.
+        told = one.model.get("lineage") or [*_recorded(one), _dumped(one, one.model).to_json()]
+        return [_from_json(node) for node in told]
+    return [_from_json(node) for node in _recorded(one)]
+
+
+def _recorded(one: Card) -> list[dict[str, Any]]:
+    """Return the nodes that a card's parent names, oldest first; of one from before there was a lineage the parent."""
+    parent = one.parent or {}
+    if parent and not parent.get("lineage"):
+        kind = MODEL if parent["kind"] == "extend" else CHECKPOINT
+        return [Node(kind, parent["digest"], parent["uri"], dataset=parent.get("dataset") or {}).to_json()]
+    return list(parent.get("lineage") or ())
+
+
+def _dumped(one: BackboneCard, model: Mapping[str, Any]) -> Node:
+    """Return all that a Backbone tells of the Model that it was dumped from."""
+    by = (one.parent or {}).get("kind", "")
+    return Node(MODEL, model["digest"], model["uri"], by=by, dataset=one.dataset, run_key=one.run_key, step=one.step)
 
 
 def _node(one: Card) -> Node:

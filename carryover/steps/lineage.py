@@ -28,12 +28,20 @@ def lineage(source: str, *, store: str = "", html: str = "", svg: str = "") -> l
         card = open_model(source, store=store).card
     else:
         card = read_card(source)
-    found = ancestry(card, store=store)
+    found = ancestry(card, stores=[store, _store_of(source)])
     if html:
         _write(html, lineage_page(found, foot="Made by carryover lineage"))
     if svg:
         _write(svg, lineage_svg(found))
     return found
+
+
+def _store_of(source: str) -> str:
+    """Return the store that a folder or card lies in, if it lies in one: <store>/models/<digest>."""
+    if source.startswith(_WORDS):
+        return ""
+    folder = storage.split(source)[0] if source.endswith(".json") else source
+    return storage.split(storage.split(folder)[0])[0]
 
 
 def _write(place: str, text: str) -> None:

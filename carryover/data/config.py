@@ -1,4 +1,4 @@
-"""Owns the recipe section `data`: how columns become numbers, under the names that AutoMM users know."""
+"""Owns the recipe section `data`: which rows are learned, and how columns become numbers, as AutoMM's users name it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from carryover.ground.config import check, key
 
 LABEL_SCALINGS = ("standardscaler", "minmaxscaler")
 MISSING_IMAGES = ("zero", "skip")
+SNAPSHOT, DELTA = "snapshot", "delta"
 TEMPLATES = ("direct", "list", "text", "latex")
 
 
@@ -97,9 +98,33 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class ReplayConfig:
+    """Recipe section `data.replay`: what an extension sees again of the data that its parent learned."""
+
+    fraction: float = key(
+        0.0,
+        help="with --init-from: share of the train rows of the Model's own dataset that is learned again, beside the "
+        "new data; chosen by the seed",
+        allowed="0 <= x <= 1",
+        mutable=False,
+    )
+
+    def __post_init__(self) -> None:
+        check(0 <= self.fraction <= 1, "fraction", self.fraction, "at least 0 and at most 1")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Recipe section `data`."""
 
+    mode: str = key(
+        SNAPSHOT,
+        help="snapshot: all train rows of the dataset; delta, with --init-from: only those that the Model's own "
+        "dataset does not have",
+        allowed=f"{SNAPSHOT}, {DELTA}",
+        mutable=False,
+    )
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     numerical: NumericalConfig = field(default_factory=NumericalConfig)
     categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -120,5 +145,6 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
+        check(self.mode in (SNAPSHOT, DELTA), "mode", self.mode, f"one of {SNAPSHOT}, {DELTA}")
         dropout = self.modality_dropout
         check(0 <= dropout < 1, "modality_dropout", dropout, "at least 0 and below 1")

@@ -151,7 +151,8 @@ class Following:
         if asked.label not in ("", schema.label):
             self.breaches.append(f"--label {asked.label}: the label is '{schema.label}'")
         allowed = {"", schema.problem_type} | ({"classification"} if schema.classes else set())
-        allowed |= {"multiclass"} if schema.classes and self.reference.grow else set()
+        # What was binary once may have grown since.
+        allowed |= {"binary", "multiclass"} if schema.classes and self.reference.grow else set()
         if asked.problem_type not in allowed:
             self.breaches.append(f"--problem-type {asked.problem_type}: the problem is {schema.problem_type}")
         types = {column.name: column.type for column in schema.columns}

@@ -9,6 +9,8 @@ from carryover.ground.errors import WrongInput
 
 def test_names_and_defaults() -> None:
     assert flatten(DataConfig(), path="data") == {
+        "data.mode": "snapshot",
+        "data.replay.fraction": 0.0,
         "data.numerical.convert_to_text": False,
         "data.numerical.scaler_with_mean": True,
         "data.numerical.scaler_with_std": True,
@@ -45,6 +47,8 @@ def test_no_scaling_of_the_label_however_it_is_spelled(given: str | None) -> Non
     [
         ({"label": {"numerical_preprocessing": "robust"}}, "data.label.numerical_preprocessing: 'robust'"),
         ({"categorical": {"maximum_num_cat": 0}}, "data.categorical.maximum_num_cat: 0"),
+        ({"mode": "increment"}, "data.mode: 'increment'"),
+        ({"replay": {"fraction": 1.5}}, "data.replay.fraction: 1.5"),
         ({"numerical": {"scale_with_mean": True}}, "did you mean 'data.numerical.scaler_with_mean'"),
     ],
 )

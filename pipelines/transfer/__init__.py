@@ -1,0 +1,5 @@
+"""The pipeline `transfer`."""
+
+from .pipeline import transfer
+
+__all__ = ["transfer"]

@@ -139,7 +139,7 @@ def load_card(uri: str) -> DatasetCard:
 
 
 def find_dataset(dataset: Mapping[str, Any], *, store: str) -> tuple[DatasetCard | None, tuple[str, ...]]:
-    """Look for a Dataset that another card names, where it was and in the store of now.
+    """Look for a Dataset that another card names, in the store of now, which may have been moved, and where it was.
 
     Args:
         dataset: its "digest" and "uri".
@@ -148,14 +148,14 @@ def find_dataset(dataset: Mapping[str, Any], *, store: str) -> tuple[DatasetCard
     Returns:
         its card, ready to be read, None where it is gone; and the places that were looked at.
     """
-    places = [str(dataset.get("uri") or "")]
-    places += [storage.join(storage.normal(store), folder_of(dataset["digest"]))] if store else []
+    places = [storage.join(storage.normal(store), folder_of(dataset["digest"]))] if store else []
+    places += [str(dataset.get("uri") or "")]
     places = list(dict.fromkeys(place for place in places if place))
     for place in places:
         try:
             card = load_card(place)
-        except (WrongInput, OSError):
-            # Gone, damaged, or in a store that cannot be reached from here: the next place may have it.
+        except (WrongInput, PermissionError):
+            # Gone, cut, or not for us any more: the next place may have it. Other trouble of a store is no answer.
             continue
         if card.digest == dataset["digest"]:
             return card, tuple(places)

@@ -149,6 +149,16 @@ def test_the_file_does_not_depend_on_how_rows_are_cut(tmp_path: Path, monkeypatc
     assert found[0] == found[1]
 
 
+def test_datasets_in_an_object_store(tmp_path: Path, old: DatasetCard, both: DatasetCard, s3_store_uri: str) -> None:
+    expected = ids(mixed(tmp_path, both, old, replayed(0.3, "delta")))
+    far = [prepared(tmp_path, tmp_path / "a.csv", store=s3_store_uri)]
+    far.append(prepared(tmp_path, tmp_path / "b.csv", store=s3_store_uri, schema_from=far[0].at))
+    assert [card.digest for card in far] == [old.digest, both.digest]
+    place = tmp_path / "far"
+    assert ids(mixed(place, far[1], far[0], replayed(0.3, "delta"))) == expected
+    assert not list((place / "mix").glob("*.parquet"))
+
+
 def test_the_parents_rows_take_the_new_types(tmp_path: Path, old: DatasetCard) -> None:
     rows = [
         {
@@ -197,7 +207,7 @@ def test_a_dataset_is_found_where_it_was_and_in_a_store_that_was_moved(tmp_path:
     assert found is not None and found.location == str(tmp_path / "moved" / "datasets" / old.digest[:32])
     gone, places = find_dataset(named, store=str(tmp_path / "nowhere"))
     assert gone is None
-    assert places == (old.at, f"{tmp_path}/nowhere/datasets/{old.digest[:32]}")
+    assert places == (f"{tmp_path}/nowhere/datasets/{old.digest[:32]}", old.at)
     # Another dataset in its place is not it.
     assert find_dataset({**named, "digest": "f" * 64}, store=str(tmp_path / "moved"))[0] is None
 

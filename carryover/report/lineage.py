@@ -11,19 +11,20 @@ from carryover.carry.lineage import Known
 from carryover.report import page
 from carryover.report.page import escape, number
 
-WIDTH, PAD, LINE, GAP = 720, 16, 20, 44
+WIDTH, PAD, LINE, GAP, VALUES = 720, 16, 20, 44, 100
 # At 13 px a line of the box holds about so many letters.
-LETTERS = 92
+LETTERS = 82
 SHORT = 12
 STYLE = """
 .lineage { color-scheme: light dark; --box: #ffffff; --edge: #c9d1dd; --ink: #1b1f27; --soft: #5c6675; --gone: #c95237;
-  --accent: #2f5fd0; font: 13px system-ui, "Segoe UI", Roboto, sans-serif }
+  --accent: #2f5fd0; max-width: 720px; font: 13px system-ui, "Segoe UI", Roboto, sans-serif }
 @media (prefers-color-scheme: dark) { .lineage { --box: #1a1f28; --edge: #3a4454; --ink: #e8ebf1; --soft: #9aa5b5;
   --gone: #ff8a6c; --accent: #84a9ff } }
 .lineage rect { fill: var(--box); stroke: var(--edge) }
 .lineage rect.gone { stroke: var(--gone); stroke-dasharray: 5 4 }
 .lineage rect.asked { stroke: var(--accent); stroke-width: 2 }
 .lineage text { fill: var(--soft); font-family: inherit; font-size: 13px }
+.lineage text.value { fill: var(--ink) }
 .lineage text.title { fill: var(--ink); font-weight: 600 }
 .lineage text.gone { fill: var(--gone) }
 .lineage path { stroke: var(--soft); stroke-width: 1.5; fill: none }
@@ -32,25 +33,26 @@ STYLE = """
 
 
 def lineage_text(known: Sequence[Known]) -> str:
-    """Return a lineage as lines of text, the one that was asked for at the top and what it was made from below."""
+    """Return a lineage as lines of text, the one that was asked for at the top, what it was made from below.
+
+    All stand in one column, however long the line is: ● is there, ○ is gone.
+    """
     lines: list[str] = []
-    for depth, one in enumerate(known):
-        indent = "   " * depth
-        title = _title(one)
-        lines.append(f"{'   ' * (depth - 1)}└─ {title}" if depth else title)
-        last = depth == len(known) - 1
-        bar = " " if last and not one.node.by else "│"
-        lines += [f"{indent}{bar}  {name:<8} {value}" for name, value in _facts(one)]
+    for one in known:
+        lines.append(f"{'○' if one.gone else '●'} {_title(one)}")
+        bar = "│" if one.node.by else " "
+        lines += [f"{bar}   {name:<8} {value}" for name, value in _facts(one)]
         if one.node.by:
-            lines.append(f"{indent}│")
-            if last:
-                lines.append(f"{indent}└─ {one.node.by}: of something older, which is not recorded")
-            else:
-                lines.append(f"{indent}{_BY.get(one.node.by, one.node.by)}")
+            lines.append(f"│ {_BY.get(one.node.by, one.node.by)}")
+    if known[-1].node.by:
+        lines.append(f"○ {OLDER}")
     return "\n".join(line.rstrip() for line in lines)
 
 
+OLDER = "something older, which is not recorded"
+# Read upwards in text and downwards in the drawing.
 _BY = {"extend": "extends", "transfer": "took weights of", "dump": "was dumped from"}
+_INTO = {"extend": "extended to", "transfer": "gave weights to", "dump": "dumped as"}
 
 
 def lineage_svg(known: Sequence[Known]) -> str:
@@ -76,7 +78,7 @@ def _title(one: Known) -> str:
         node.made[:16].replace("T", " "),
         f"gone: {one.gone}" if one.gone else "",
     ]
-    return "  ".join(part for part in parts if part)
+    return " · ".join(part for part in parts if part)
 
 
 def _facts(one: Known, *, whole: bool = False) -> list[tuple[str, str]]:
@@ -113,29 +115,27 @@ def _drawing(known: Sequence[Known]) -> str:
     top = PAD
     newest = len(known) - 1
     for place, one in enumerate(reversed(known)):
-        if place:
-            parts.append(_arrow(top, _BY.get(one.node.by, one.node.by)))
-            top += GAP
-        elif one.node.by:
-            parts.append(_arrow(top, f"{_BY.get(one.node.by, one.node.by)} something older, which is not recorded"))
+        if one.node.by:
+            words = _INTO.get(one.node.by, one.node.by)
+            parts.append(_arrow(top, words if place else f"{OLDER}, {words}"))
             top += GAP
         facts = _facts(one)
         height = PAD * 2 + LINE * len(facts) + 14
         kind = "asked" if place == newest else "gone" if one.gone else ""
         parts.append(f'<rect class="{kind}" x="{PAD}" y="{top}" width="{WIDTH - 2 * PAD}" height="{height}" rx="10"/>')
         parts.append(_text(_title(one), top + PAD + 10, "title gone" if one.gone else "title"))
-        parts += [
-            _text(f"{name}  {words}", top + PAD + 14 + LINE * row, "") for row, (name, words) in enumerate(facts, 1)
-        ]
+        for row, (name, words) in enumerate(facts, 1):
+            y = top + PAD + 14 + LINE * row
+            parts += [_text(name, y, ""), _text(words, y, "value", x=VALUES)]
         top += height
     size = f'viewBox="0 0 {WIDTH} {top + PAD}" width="{WIDTH}" height="{top + PAD}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="lineage" {size} role="img" aria-label="Lineage">'
     return f"{head}<style>{STYLE}</style>{''.join(parts)}</svg>"
 
 
-def _text(words: str, y: int, kind: str) -> str:
+def _text(words: str, y: int, kind: str, *, x: int = PAD * 2) -> str:
     shown = words if len(words) <= LETTERS else f"{words[: LETTERS - 1]}…"
-    return f'<text class="{kind}" x="{PAD * 2}" y="{y}">{escape(shown)}<title>{escape(words)}</title></text>'
+    return f'<text class="{kind}" x="{x}" y="{y}">{escape(shown)}<title>{escape(words)}</title></text>'
 
 
 def _arrow(top: int, words: str) -> str:

@@ -195,14 +195,14 @@ def test_what_is_drawn_is_whole_escaped_and_fetches_nothing(tmp_path):
     root = ET.fromstring(svg.read_text())
     texts = " ".join("".join(node.itertext()) for node in root.iter())
     assert EVIL in texts
-    assert "extends" in texts
+    assert "extended to" in texts
     for text in (html.read_text(), svg.read_text()):
         assert "<script" not in text
         assert "prefers-color-scheme: dark" in text
         assert re.findall(r"(?:src|href|url)\s*[=(]", text) == []
     assert lineage_page(found, foot="x").count("<svg") == 1
     plain = lineage_text(found)
-    assert plain.splitlines()[0].startswith(f"model {second.digest[:12]}")
+    assert plain.splitlines()[0].startswith(f"● model {second.digest[:12]}")
     assert "changed  k:" in plain
 
 
@@ -224,7 +224,7 @@ def test_command_line(line, carryover_cli):
     uri = line[-1].at
     done = carryover_cli("lineage", uri, "--html", "page.html", "--svg", "tree.svg")
     assert done.rc == 0, done.stderr
-    assert done.stdout.count("└─ ") == 3
+    assert done.stdout.count("● ") == 4
     assert "took weights of" in done.stdout
     assert (carryover_cli.cwd / "page.html").is_file()
     assert (carryover_cli.cwd / "tree.svg").is_file()

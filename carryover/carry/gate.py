@@ -9,7 +9,7 @@ As measured decides; `confident` asks the interval's nearer bound to hold as wel
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -125,15 +125,34 @@ class Gate:
         return Decision(not failed, f"{metric.name}: {'; '.join(words)}", metric.name, gain, old)
 
     def _gained(self, one: Compared, least: float) -> tuple[bool, str]:
-        # A score that is missing compares as false, so it never opens the gate.
-        measured, sure = one.better >= least - _ROUNDING, one.low >= least - _ROUNDING
-        holds = measured and (sure or not self.confident)
-        return holds, _demand(one, "gain", 1, f"{_number(least)} or more", sure=sure, holds=holds)
+        wanted = f"{_number(least)} or more"
+        return self._met(one, lambda better: better >= least - _ROUNDING, _Asked("gain", wanted, "less", 1))
 
     def _kept(self, one: Compared, most: float) -> tuple[bool, str]:
-        measured, sure = -one.better <= most + _ROUNDING, -one.low <= most + _ROUNDING
-        holds = measured and (sure or not self.confident)
-        return holds, _demand(one, "forgetting", -1, f"{_number(most)} or less", sure=sure, holds=holds)
+        wanted = f"{_number(most)} or less"
+        return self._met(one, lambda better: -better <= most + _ROUNDING, _Asked("forgetting", wanted, "more", -1))
+
+    def _met(self, one: Compared, holds: Callable[[float], bool], asked: "_Asked") -> tuple[bool, str]:
+        """Return whether a demand is met, and in words; `holds` tells whether a number would meet it."""
+        if one.missing:
+            words = f"no score of {one.missing} there, so {asked.what} of {asked.wanted} cannot be shown"
+            return False, f"{one.name}: {words}"
+        words = f"{_words(one, asked.what, asked.sign)}, "
+        if not holds(one.better):
+            doubt = ", though the interval does not rule it out" if holds(one.high) else ""
+            return False, f"{words}not as asked ({asked.wanted}){doubt}"
+        doubt = "" if holds(one.low) else f", though the interval does not exclude {asked.worse}"
+        return not (doubt and self.confident), f"{words}as asked ({asked.wanted}){doubt}"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The words of a demand: what is measured, the limit, what would break it, and its sign against `better`."""
+
+    what: str
+    wanted: str
+    worse: str
+    sign: int
 
 
 def compare(metric: Metric, answers: Answers, *, model: str, baseline: str, seed: int = 0) -> Compared:
@@ -156,21 +175,10 @@ def compare(metric: Metric, answers: Answers, *, model: str, baseline: str, seed
     return Compared(answers.name, len(answers.truth), *scores, better, low, high, len(drawn))
 
 
-def _demand(one: Compared, what: str, sign: int, wanted: str, *, sure: bool, holds: bool) -> str:
-    if one.missing:
-        return f"{one.name}: no score of {one.missing} there, so {what} of {wanted} cannot be shown"
-    doubt = ""
-    if math.isnan(one.low):
-        doubt = ", no interval"
-    elif not sure:
-        doubt = f", the interval does not exclude {'less' if sign > 0 else 'more'}"
-    return f"{_words(one, what, sign)}, {'' if holds else 'not '}as asked ({wanted}){doubt}"
-
-
 def _words(one: Compared, what: str, sign: int) -> str:
     low, high = sorted((sign * one.low, sign * one.high))
-    interval = "" if math.isnan(one.low) else f" [{_number(low)}, {_number(high)}]"
-    return f"{what} {_number(sign * one.better)}{interval} on {one.name}"
+    interval = "no interval" if math.isnan(one.low) else f"{_number(low)} to {_number(high)}"
+    return f"{what} {_number(sign * one.better)} [{interval}] on {one.name}"
 
 
 def _number(number: float) -> str:

@@ -22,7 +22,7 @@ from carryover.ground.storage import Store
 from carryover.steps.model_source import open_model
 from carryover.train import recipe as recipes
 from carryover.train.parent import TRANSFER, Parent, parent_from_json
-from carryover.train.presets import PRESETS
+from carryover.train.presets import BACKBONES, PRESETS
 
 if TYPE_CHECKING:
     from carryover.steps.plan import Plan
@@ -75,15 +75,25 @@ def with_keys(source: Source, given: Mapping[str, Any], card: DatasetCard) -> di
     if not source.parts:
         families = readers(made.model, card.schema, made.data)
         if names := left_open(source, families, own):
-            raise WrongInput(_which(source, names))
+            raise WrongInput(_which(source, {name: families[name] for name in names}))
     return {**given, **keys}
 
 
-def _which(source: Source, branches: list[str]) -> str:
-    keys = " or ".join(f"model.{name}.checkpoint_name" for name in branches)
+def _which(source: Source, families: Mapping[str, str]) -> str:
+    """Return the words for weights of which it is not known what they are of; torch is loaded to look for names."""
+    from carryover.carry.candidates import fitting
+    from carryover.carry.tensors import read_file
+
+    try:
+        shapes = {name: tuple(value.shape) for name, value in read_file(source.path(source.weights)).items()}
+    except WrongInput as error:
+        return f"--backbone {error}"
+    found = fitting(shapes, families.values(), known=BACKBONES)
+    keys = " or ".join(f"model.{name}.checkpoint_name" for name in families)
+    hint = f"shapes fit {', '.join(found)}" if found else "none that is known on this machine has these shapes"
     return (
-        f"{source.uri}: holds weights and not what they are weights of: name the checkpoint that they were trained "
-        f"from by {keys}"
+        f"--backbone {source.uri}: holds weights and not what they are weights of; name the checkpoint that they were "
+        f"trained from by {keys} ({hint})"
     )
 
 

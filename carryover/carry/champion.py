@@ -71,13 +71,13 @@ class History:
 
     def before(self, decision: Decision) -> Decision | None:
         """Return the decision that made the champion before `decision`'s model came, past those refused since."""
-        while True:
-            came = self._promotion(decision)
-            if came.against_number is None:
-                return None
-            decision = self.decisions[came.against_number]
-            if not self.refusal(decision.model.digest):
+        model = decision.model.digest
+        while (number := self._promotion(decision).against_number) is not None:
+            decision = self.decisions[number]
+            # The same Model may have been champion twice.
+            if decision.model.digest != model and not self.refusal(decision.model.digest):
                 return decision
+        return None
 
     def _promotion(self, decision: Decision) -> Decision:
         """Return how a champion came: its promotion, also where `decision` is a rollback to it."""

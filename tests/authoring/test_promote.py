@@ -15,6 +15,7 @@ from carryover.steps.find_model import find_model
 from carryover.steps.promote import promote
 from carryover.steps.rollback import rollback
 from tests.carry.small_models import small_model
+from tests.support import s3_server as s3
 
 
 @pytest.fixture
@@ -103,20 +104,17 @@ def test_a_champion_whose_files_are_gone_is_said(store: Store) -> None:
         champion(name="stars", store=store.uri)
 
 
-def test_a_store_that_settles_no_races_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_settles_no_races_is_refused(store: Store, carryover_cli) -> None:
+    """A real one: rclone's S3 server ignores conditions, so that two runs would write over each other."""
     uri = small_model(store, 1)
-    promote(name="stars", model=uri, store=store.uri)
-    promote(name="stars", model=small_model(store, 2), store=store.uri)
-
-    def overwrite(self: Store, name: str, data: bytes) -> bool:
-        self.write(name, data)
-        return True
-
-    monkeypatch.setattr(Store, "create", overwrite)
-    with pytest.raises(WrongInput, match="ignores conditional writes"):
-        promote(name="stars", model=small_model(store, 3), store=store.uri)
-    with pytest.raises(WrongInput, match="ignores conditional writes"):
-        rollback(name="stars", store=store.uri)
+    server = s3.start("rclone")
+    try:
+        place = f"s3://{s3.BUCKET}/careless"
+        ended = carryover_cli("promote", "stars", "--model", uri, "--store", place, env=server.env)
+        assert ended.rc == 2 and "ignores conditional writes" in ended.stderr, ended.stderr
+        assert carryover_cli("champion", "stars", "--store", place, env=server.env).stdout == "no champion yet\n"
+    finally:
+        server.stop()
 
 
 def test_the_command_line(carryover_cli, store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from carryover.carry import champion as champions
 from carryover.carry.champion import History, Refused, history, promote, reject, resolve, rollback
@@ -244,6 +246,34 @@ def test_a_store_that_was_moved_has_the_same_champion(tmp_path: Path) -> None:
     new = open_store(str(tmp_path / "new"))
     assert resolve("champion:stars", new) == f"{new.uri}/models/{a.digest}"
     assert history(new, "stars").champion == promote(new, "stars", a, against="")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["promote", "force", "reject", "rollback"]), st.integers(1, 4)), max_size=14))
+def test_whatever_is_decided_the_champion_is_never_a_refused_one(orders: list[tuple[str, int]]) -> None:
+    store = open_store(f"memory://{uuid.uuid4().hex}")
+    models = {number: model(store, number) for number in range(1, 5)}
+    refused: set[str] = set()
+    for order, number in orders:
+        was, one = champion_digest(store), models[number]
+        try:
+            if order == "reject":
+                reject(store, "stars", one, against=was)
+                refused.add(one.digest)
+            elif order == "rollback":
+                rollback(store, "stars")
+                refused.add(was)
+                assert champion_digest(store) != was
+                assert champion_digest(store) in {made.against for made in history(store, "stars").decisions}
+            else:
+                promote(store, "stars", one, against=was, force=order == "force")
+                refused.discard(one.digest)
+                assert champion_digest(store) == one.digest
+        except WrongInput:
+            assert champion_digest(store) == was, "an order that is refused changes nothing"
+        assert champion_digest(store) not in refused
+        known = history(store, "stars")
+        assert {digest for digest in (made.digest for made in models.values()) if known.refusal(digest)} == refused
 
 
 def race(store: Store, tmp_path: Path, count: int) -> list[dict]:

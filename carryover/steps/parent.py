@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from carryover.data.manifest import DatasetCard, folder_of, load_card
+from carryover.carry.lineage import chain
+from carryover.data.config import DELTA
+from carryover.data.manifest import DatasetCard, find_dataset
+from carryover.data.mix import Mixture, check_parentless, needs_parent, training_rows
 from carryover.data.rows import materialise
 from carryover.data.schema import Schema
 from carryover.ground import config as configs
@@ -22,9 +25,10 @@ from carryover.models.card import CARD, MODELS, ModelCard
 from carryover.models.export import Found, find_model
 from carryover.steps.fit import check_fit
 from carryover.steps.model_source import open_model
+from carryover.tasks.task import restore_task
 from carryover.train import recipe as recipes
 from carryover.train.parent import EXTEND, Parent
-from carryover.train.recipe import Flat
+from carryover.train.recipe import Flat, Recipe
 from carryover.train.remedy import RemedyConfig
 
 # What makes the Model's preprocessing and outputs: it comes with the Model, ready made.
@@ -33,18 +37,25 @@ FIXED = ("data.numerical.", "data.categorical.", "data.text.", "data.image.", "d
 NOT_INHERITED = ("distiller.", "data.mode", "data.replay.", "remedy.", "model.")
 
 
-def extended(source: str, card: DatasetCard, *, store: str) -> tuple[Parent, Found]:
+def extended(source: str, card: DatasetCard, *, store: str, grow_classes: bool = False) -> tuple[Parent, Found]:
     """Return the Model that a new run is to extend, checked against the data that it is to learn.
+
+    Args:
+        grow_classes: whether the data may have classes that the Model does not know.
 
     Raises:
         WrongInput: when there is none, or it doesn't fit the data; all reasons at once.
     """
     try:
         found = open_model(source, store=store)
-        check_fit(found.card, card, "train")
+        check_fit(found.card, card, "train", new_classes=grow_classes)
+        task = restore_task(found.files()).grown(card.schema)
     except WrongInput as error:
-        raise WrongInput(f"--init-from {source}: {error}") from None
+        hint = "" if grow_classes or "does not know" not in str(error) else "; --grow-classes lets the model learn them"
+        raise WrongInput(f"--init-from {source}: {error}{hint}") from None
     model = found.card
+    if new := (task.classes or ())[len(model.schema.classes or ()) :]:
+        say(f"new classes, behind the Model's {len(model.schema.classes or ())}: {', '.join(map(repr, new))}")
     parent = Parent(
         kind=EXTEND,
         uri=_kept(found, store),
@@ -53,8 +64,9 @@ def extended(source: str, card: DatasetCard, *, store: str) -> tuple[Parent, Fou
         step=model.step,
         checkpoint_uri=model.checkpoint_uri,
         dataset=dict(model.dataset),
-        problem_type=model.schema.problem_type,
-        classes=model.schema.classes,
+        problem_type=task.problem_type,
+        classes=task.classes,
+        lineage=tuple(chain(model)),
     )
     return parent, found
 
@@ -82,8 +94,11 @@ def schema_of(parent: Parent | None, schema: Schema) -> Schema:
     return replace(schema, problem_type=parent.problem_type, classes=parent.classes)
 
 
-def inherited(model: ModelCard, given: Mapping[str, Any]) -> Flat:
+def inherited(model: ModelCard, given: Mapping[str, Any], *, problem_type: str) -> Flat:
     """Return the keys of a run that extends a Model: those given now, and for all others what the Model was made with.
+
+    Args:
+        problem_type: of the run; a binary Model that grows has no positive class any more.
 
     Raises:
         WrongInput: for a key given that the Model has fixed, with both values and the way out.
@@ -96,6 +111,8 @@ def inherited(model: ModelCard, given: Mapping[str, Any]) -> Flat:
         for name, value in made.flat().items()
         if known[name].identity and not name.startswith(NOT_INHERITED)
     }
+    if problem_type != model.schema.problem_type:
+        taken.pop("data.pos_label", None)
     base = {**taken, **own}
     for name, value in recipes.make({**own, **given}).flat().items():
         fixed = name.startswith((*FIXED, "model.")) and known[name].identity and not recipes.is_place(name)
@@ -107,6 +124,28 @@ def inherited(model: ModelCard, given: Mapping[str, Any]) -> Flat:
     # Its weights come from the Model, so where a checkpoint of that name lies plays no part.
     now = {name: value for name, value in given.items() if not (name.startswith("model.") and recipes.is_place(name))}
     return {**base, **now}
+
+
+def mixture(parent: Parent | None, recipe: Recipe, card: DatasetCard, scratch: Path, *, store: str) -> Mixture | None:
+    """Return the rows to train on where they are not just the dataset's own; nothing is read otherwise.
+
+    Raises:
+        NothingNew: when only what is new is wanted, and nothing is.
+        WrongInput: for `data.mode` or `data.replay` without a Model to extend, or when its dataset is gone.
+    """
+    if parent is None or parent.kind != EXTEND:
+        check_parentless(recipe.data)
+        return None
+    if not needs_parent(recipe.data):
+        return None
+    old = dataset_of(parent, store=store, why=_why(recipe))
+    found = training_rows(card, recipe.data, scratch, parent=old, seed=recipe.seed)
+    say(found.words)
+    return found
+
+
+def _why(recipe: Recipe) -> str:
+    return "data.mode delta" if recipe.data.mode == DELTA else "data.replay.fraction"
 
 
 def old_rows(parent: Parent | None, remedy: RemedyConfig, scratch: Path, *, store: str) -> dict[str, str]:
@@ -131,18 +170,13 @@ def dataset_of(parent: Parent, *, store: str, why: str) -> DatasetCard:
         WrongInput: when it is in neither place.
     """
     known = parent.dataset or {}
-    here = storage.join(store, folder_of(known.get("digest", "")))
-    for place in (here, known.get("uri", "")):
-        try:
-            card = load_card(place) if place else None
-        except WrongInput:
-            continue
-        if card and card.digest == known.get("digest"):
-            return card
-    raise WrongInput(
-        f"{why}: needs the dataset that Model {parent.digest} was trained on, and it is neither at {here} nor at "
-        f"{known.get('uri') or 'a known place'}"
-    )
+    card, places = find_dataset(known, store=store) if known.get("digest") else (None, ())
+    if card is None:
+        looked = " nor at ".join(places) or "a known place"
+        raise WrongInput(
+            f"{why}: needs the dataset that Model {parent.digest} was trained on, and it is not at {looked}"
+        )
+    return card
 
 
 def assembly_of(parent: Parent) -> Assembly:

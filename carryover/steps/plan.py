@@ -13,6 +13,7 @@ from typing import Any
 from carryover.carry.foreign import Sought
 from carryover.checkpoint.home import RunHome
 from carryover.data.manifest import DatasetCard, load_card
+from carryover.data.mix import Mixture
 from carryover.data.schema import Schema
 from carryover.ground import storage
 from carryover.ground.console import say
@@ -38,6 +39,7 @@ class Plan:
     Attributes:
         schema: of the data as the model has it: the classes of a Model that is extended.
         parent: what the run starts from; None for nothing.
+        rows: what to train on, where it is not just the dataset's own rows.
         sought: of a transfer, what `--backbone` names; None where a run goes on without it.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     parent: Parent | None
     limits: Limits
     time_limit: float | None
+    rows: Mixture | None
     sought: Sought | None = None
 
 
@@ -63,14 +66,19 @@ def make_plan(
     init_from: str,
     time_limit: float | None,
     *,
+    scratch: Path,
     backbone: str = "",
-    scratch: Path | None = None,
+    grow_classes: bool = False,
 ) -> Plan:
     """Check everything a person gave, and say which run it is.
 
     Args:
         backbone: what a new task starts from, see `transfers.sought`; "" for nothing.
-        scratch: an empty local folder for the files of it.
+        scratch: an empty local folder for the files of it, and the rows.
+        grow_classes: whether data may bring classes that the Model to extend does not know.
+
+    Raises:
+        NothingNew: when a Model is to be extended by what is new, and nothing is.
     """
     given = recipes.given(recipe, overrides)
     # A recipe that is wrong by itself is said before anything is looked up.
@@ -81,13 +89,16 @@ def make_plan(
     where = storage.open_store(resolve_store(store))
     probe(where)
     given, parent, found_there = named_teacher(given, store=where.uri), None, None
-    if backbone and scratch:
+    if grow_classes and not init_from:
+        raise WrongInput("--grow-classes: there is no Model whose classes could grow; name it by --init-from")
+    if backbone:
         found_there = transfers.sought(backbone, scratch, store=where)
         parent = transfers.parent_of(found_there.source)
         given = given if run_key else transfers.with_keys(found_there.source, given, card)
     if init_from:
-        parent, found = parents.extended(init_from, card, store=where.uri)
-        given = given if run_key else parents.inherited(found.card, given)
+        parent, found = parents.extended(init_from, card, store=where.uri, grow_classes=grow_classes)
+        if not run_key:
+            given = parents.inherited(found.card, given, problem_type=parent.problem_type or "")
     if run_key:
         home, made, changes, parent = _named_run(where, run_key, given, card, parent)
     else:
@@ -104,15 +115,16 @@ def make_plan(
         find_metric(made.optimization.val_metric, schema.problem_type)
     except WrongInput as error:
         raise WrongInput(f"optimization.val_metric: {error}") from None
+    rows = parents.mixture(parent, made, card, scratch, store=where.uri)
     limits = limits_of(
         made.optimization,
         made.env,
         made.resume,
-        rows=card.splits["train"].rows,
+        rows=rows.new + rows.replayed if rows else card.splits["train"].rows,
         validates=card.splits["validation"].rows > 0,
         time_limit=time_limit,
     )
-    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit, found_there)
+    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit, rows, found_there)
 
 
 def _named_run(

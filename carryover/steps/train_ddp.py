@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carryover import __version__
 from carryover.carry.foreign import Source
 from carryover.carry.transfer import placed
 from carryover.checkpoint.claims import claim
@@ -26,6 +25,7 @@ from carryover.checkpoint.heartbeat import Beat
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.writer import Writer
+from carryover.data.mix import NothingNew
 from carryover.data.rows import materialise
 from carryover.ground import storage
 from carryover.ground.config import check
@@ -33,9 +33,8 @@ from carryover.ground.console import say, warn
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
 from carryover.launch import hardware, ranks
 from carryover.models.assembly import choose
-from carryover.models.card import MODELS, ModelCard
-from carryover.models.export import write_model
 from carryover.steps import parent as parents
+from carryover.steps.delivery import deliver, result_of, unchanged
 from carryover.steps.plan import Plan, make_plan, settings_of
 from carryover.steps.results import write_result
 from carryover.steps.teacher import check_teacher
@@ -44,7 +43,7 @@ from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
 from carryover.train.environment import ranks_of
 from carryover.train.limits import TIME_UP, is_finished
-from carryover.train.outcome import model_of, versions
+from carryover.train.outcome import versions
 from carryover.train.parent import EXTEND
 from carryover.train.spec import Spec
 from carryover.train.twins import near_twins
@@ -78,6 +77,7 @@ def train_ddp(
     overrides: Sequence[str] = (),
     run_key: str = "",
     init_from: str = "",
+    grow_classes: bool = False,
     extend_overrides: Sequence[str] = (),
     owner: str = "",
     takeover: bool = False,
@@ -98,6 +98,7 @@ def train_ddp(
         run_key: go on with this run; keys not given come from it. "": the run that dataset and recipe name.
         init_from: a Model to extend: URI of its folder or card, or run:KEY. The run starts with its weights, classes
             and preprocessing, and keys not given are those it was made with. "": start anew.
+        grow_classes: let the data bring classes that this Model does not know: they get new outputs, the old stay.
         extend_overrides: further overrides where there is a Model to extend, and none without: a pipeline's first run
             finds no Model, and keys such as data.mode=delta would be wrong there.
         owner: who we are (a workflow's id), so that a retry supersedes its older attempt at once. "": this process.
@@ -128,14 +129,26 @@ def train_ddp(
     # While there are ranks, launch.ranks hears the signal instead and lets them save.
     with ranks.on_stop_signal(_stop), tempfile.TemporaryDirectory(prefix="carryover-") as folder:
         scratch = Path(folder)
-        plan = make_plan(
-            dataset, store, recipe, overrides, run_key, init_from, time_limit, backbone=backbone, scratch=scratch
-        )
+        try:
+            plan = make_plan(
+                dataset,
+                store,
+                recipe,
+                overrides,
+                run_key,
+                init_from,
+                time_limit,
+                backbone=backbone,
+                scratch=scratch,
+                grow_classes=grow_classes,
+            )
+        except NothingNew as error:
+            return write_result(unchanged(error, init_from, dataset, store, output, started), output, outputs_dir)
         check_gaps(plan.home, strict=strict)
         launch = Launch(nproc_per_node, grace_seconds, trust_pickle, strict)
         finish = _finished(plan) or _train(plan, owner, takeover, resume, launch)
-        card = _deliver(plan, finish, output)
-        return write_result(_result(plan, finish, card, time.monotonic() - started), output, outputs_dir)
+        card = deliver(plan, finish, output)
+        return write_result(result_of(plan, finish, card, time.monotonic() - started), output, outputs_dir)
 
 
 def _stop() -> None:
@@ -177,6 +190,7 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
     with tempfile.TemporaryDirectory(prefix="carryover-") as folder:
         scratch = Path(folder)
         rows = {name: str(materialise(plan.card, name, scratch)) for name in ("train", "validation")}
+        rows |= {"train": str(plan.rows.path)} if plan.rows else {}
         old_rows = parents.old_rows(plan.parent, plan.recipe.remedy, scratch, store=plan.store.uri)
         home.start(_run_json(plan))
         writer = claim(home, owner=owner, takeover=takeover, changes=plan.changes)
@@ -292,41 +306,4 @@ def _run_json(plan: Plan) -> dict[str, Any]:
         "parent": plan.parent.to_json() if plan.parent else None,
         "versions": versions(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _deliver(plan: Plan, finish: Record, output: str) -> ModelCard:
-    """Put the Model into the store, where it may be already, and into the output folder."""
-    card, files, weights = model_of(plan.home, finish)
-    write_model(plan.store.sub(f"{MODELS}/{card.digest}"), card, files, weights)
-    if output:
-        write_model(storage.open_store(output), card, files, weights)
-    return card
-
-
-def _result(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict[str, Any]:
-    metrics = finish.body["metrics"]
-    last = plan.home.latest_claim()
-    commits = plan.home.commits()
-    return {
-        "step": "transfer-train" if plan.sought else "train-ddp",
-        "uri": card.at,
-        "digest": card.digest,
-        "run_key": plan.run_key,
-        "checkpoint_uri": plan.home.store.uri,
-        "checkpoint": commits[-1].number if commits else None,
-        "metrics": {name: value for name, value in metrics.items() if name.startswith("val_")},
-        "reason": finish.body["reason"],
-        "model_step": finish.step,
-        "step_count": metrics["steps"],
-        "samples": metrics["samples"],
-        "train_seconds": round(metrics["seconds"], 3),
-        "attempts": last.attempt if last else 0,
-        "lost_steps": metrics["lost_steps"],
-        "dataset_digest": plan.card.digest,
-        "parent_digest": plan.parent.digest if plan.parent else "",
-        "parent_uri": plan.parent.uri if plan.parent else "",
-        "transfer": (card.parent or {}).get("transfer"),
-        "seconds": round(seconds, 3),
-        "version": __version__,
     }

@@ -14,6 +14,7 @@ from torch import nn
 
 from carryover.carry import tables
 from carryover.carry.foreign import Source
+from carryover.carry.grow import grow_head
 from carryover.carry.take import heads, take
 from carryover.carry.transfer import placed
 from carryover.checkpoint.home import Loaded, RunHome
@@ -112,8 +113,9 @@ def _extended(
 ) -> Parts:
     """Return a Model as a run begins with it: its files and weights, with the adapters that are asked for now."""
     files = found.files()
-    task = restore_task(files)
-    old = load_model(found, num_outputs=task.num_outputs)
+    before = restore_task(files)
+    task = before.grown(schema)
+    old = load_model(found, num_outputs=before.num_outputs)
     same = adaptation == old.assembly.adaptation
     assembly = renewed(old.assembly, model)
     preprocessing = restore_preprocessing(assembly, files, dropout=data.modality_dropout)
@@ -122,6 +124,8 @@ def _extended(
     bare = assembly if same else replace(assembly, adaptation=None)
     network = build_network(bare, preprocessing, task.num_outputs, pretrained=False)
     weights = (old.network if same else merged(old.network)).state_dict()
+    if task.num_outputs > before.num_outputs:
+        weights = grow_head(weights, network, old_classes=before.num_outputs)
     load_weights(network, {f"{MODEL}/{name}": value for name, value in weights.items()})
     if adaptation and not same:
         adapt({name: network.get_submodule(name) for name in network.branch_names}, adaptation)

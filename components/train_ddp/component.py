@@ -19,6 +19,7 @@ def train_ddp(
     dataset_uri: str = "",
     init_from: dsl.Input[dsl.Model] = None,
     init_from_uri: str = "",
+    grow_classes: bool = False,
     recipe: str = "",
     set: list[str] = [],
     extend_set: list[str] = [],
@@ -42,6 +43,7 @@ def train_ddp(
         dataset_uri: Its canonical URI instead of the artifact.
         init_from: A Model to extend: its weights, classes and preprocessing; recipe keys not given come from it.
         init_from_uri: Its canonical URI instead of the artifact, or run:KEY. Neither: training starts anew.
+        grow_classes: Classes that this Model does not know get new outputs behind its own, instead of an error.
         recipe: The recipe as YAML text. Empty: every key at its default.
         set: Overrides of single recipe keys, each "key=value".
         extend_set: Further overrides where there is a Model to extend, e.g. data.mode=delta; left out without one.
@@ -68,6 +70,8 @@ def train_ddp(
             store=store,
             output=model.path,
             init_from=at_most_one("init_from", init_from.path if init_from else "", init_from_uri),
+            # Without a Model to extend, as in a pipeline's first run, all classes are the data's.
+            grow_classes=grow_classes and bool(init_from or init_from_uri),
             recipe=recipe,
             overrides=set,
             extend_overrides=extend_set,

@@ -172,3 +172,67 @@ def test_adapters_are_put_into_a_model_and_merged_out_of_one(tmp_path: Path) -> 
     merged = train(init_from=learned.folder.uri, keys={**STILL, "optimization.peft": None})
     assert not any("lora" in name for name in weights(merged.folder.uri))
     np.testing.assert_allclose(logits(merged), logits(learned), atol=1e-5)
+
+
+def test_only_what_is_new_is_learned_and_some_of_the_old_again(born: Born, tmp_path: Path) -> None:
+    old = (born.folder / "first.csv").read_text().splitlines()
+    new = (born.folder / "second.csv").read_text().splitlines()
+    (tmp_path / "all.csv").write_text("\n".join([*old, *new[1:]]) + "\n")
+    both = load_card(prepare_data(source=[str(tmp_path / "all.csv")], label="liked", store=born.store)["uri"])
+    keys = {"data.mode": "delta", "data.replay.fraction": 0.25, "optimization.max_epochs": 1}
+    result = born.extend(keys, dataset=both.at)
+    was = born.first.splits["train"].rows
+    assert result["samples"] == both.splits["train"].rows - was + round(0.25 * was)
+
+
+def test_where_nothing_is_new_the_model_is_given_again(born: Born, tmp_path: Path) -> None:
+    result = born.extend({"data.mode": "delta"}, dataset=born.first.at, output=str(tmp_path / "out"))
+    assert (result["uri"], result["reason"]) == (born.model["uri"], "nothing_new")
+    shutil.copytree(tmp_path / "out", tmp_path / "moved")
+    assert find_model(str(tmp_path / "moved")).card.digest == born.model["digest"]
+    with pytest.raises(WrongInput, match=r"data.mode: 'delta' is not possible here: .* give --init-from"):
+        born.extend({"data.mode": "delta"}, init_from="")
+
+
+def test_new_classes_get_outputs_behind_the_old_ones(born: Born, tmp_path: Path) -> None:
+    lines = [f"{n / 60:.3f},{(n * 7) % 5},{'abc'[n % 3]},{('yes', 'perhaps', 'no')[n % 3]}" for n in range(150)]
+    (tmp_path / "rows.csv").write_text("\n".join(["x,y,kind,liked", *lines]) + "\n")
+    types = {"x": "numerical", "y": "numerical"}
+    made = prepare_data(source=[str(tmp_path / "rows.csv")], label="liked", store=born.store, column_types=types)
+    with pytest.raises(WrongInput, match="'perhaps'; --grow-classes lets the model learn them"):
+        born.extend(dataset=made["uri"])
+    result = born.extend(STILL, dataset=made["uri"], grow_classes=True)
+    card = find_model(result["uri"]).card
+    assert (card.schema.classes, card.schema.problem_type) == (("no", "yes", "perhaps"), "multiclass")
+    there, mine = weights(born.model["uri"]), weights(result["uri"])
+    for name, value in there.items():
+        grown = mine[name][: len(value)] if value.dim() else mine[name]
+        assert torch.equal(value, grown), name
+    heads = [name for name, value in mine.items() if value.shape != there[name].shape]
+    assert len(heads) == 6
+    assert all(len(mine[name]) == 3 for name in heads)
+    learned = born.extend({"optimization.max_epochs": 2, "remedy.lwf": 1.0}, dataset=made["uri"], grow_classes=True)
+    assert learned["metrics"]["val_accuracy"] is not None
+    with pytest.raises(WrongInput, match="--grow-classes: there is no Model whose classes could grow"):
+        born.extend(dataset=made["uri"], init_from="", grow_classes=True)
+
+
+def test_the_optimizer_goes_on_where_it_is_carried_over(born: Born, capfd: pytest.CaptureFixture[str]) -> None:
+    result = born.extend({"optimization.carry_optimizer": True, "optimization.max_epochs": 1})
+    said = capfd.readouterr().err
+    assert f"optimizer state of run {born.model['run_key']}, step {born.model['step_count']}" in said
+    assert result["digest"] != born.extend({"optimization.max_epochs": 1})["digest"]
+    with pytest.raises(WrongInput, match=r"optimization.carry_optimizer: there is no run to carry it over from"):
+        born.extend({"optimization.carry_optimizer": True}, init_from="")
+
+
+def test_a_remedy_needs_its_model_and_its_rows(born: Born, tmp_path: Path) -> None:
+    with pytest.raises(WrongInput, match=r"remedy.l2_sp: there is no Model to remember; name it by --init-from"):
+        born.extend({"remedy.l2_sp": 0.1}, init_from="")
+    shutil.copytree(born.folder, tmp_path / "moved")
+    store = str(tmp_path / "moved" / "store")
+    shutil.rmtree(f"{store}/datasets/{born.first.digest[:32]}")
+    model, data = f"{store}/models/{born.model['digest']}", f"{store}/datasets/{born.second.digest[:32]}"
+    # The dataset is still where the Model says it was.
+    kept = born.extend({"remedy.ewc": 1.0, "optimization.max_steps": 2}, init_from=model, dataset=data, store=store)
+    assert kept["reason"] == "max_steps"

@@ -68,7 +68,7 @@ docs: setup
 	$(BIN)/python -m tools.reliability_page
 	$(BIN)/python -m benchmarks.quality.run --page-only
 	$(BIN)/python -m carryover_kfp.readme
-	$(BIN)/carryover compile train -o pipelines/train/pipeline.yaml
+	for name in train extend transfer continuous; do $(BIN)/carryover compile $$name -o pipelines/$$name/pipeline.yaml; done
 
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra demo --extra dev --universal --python-version 3.11 \

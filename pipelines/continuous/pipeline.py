@@ -100,6 +100,7 @@ def continuous(
                 dataset=prepared.outputs["dataset"],
                 # Empty in the first run: from scratch.
                 init_from_uri=old["model_uri"],
+                grow_classes=grow_classes,
                 store=store,
                 recipe=recipe,
                 set=set,

@@ -103,6 +103,7 @@ def extend(
         train_ddp(
             dataset=prepared.outputs["dataset"],
             init_from_uri=old["model_uri"],
+            grow_classes=grow_classes,
             store=store,
             recipe=recipe,
             set=set,

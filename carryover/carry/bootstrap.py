@@ -17,8 +17,8 @@ from carryover.tasks.metrics import Metric, Scored, value
 RESAMPLES = 2000
 # A metric that has to be called resample by resample costs milliseconds each time.
 FEWER_RESAMPLES = 400
-# Resamples times rows beyond which the number of resamples falls: with so many rows the interval is narrow anyway.
-MOST_DRAWS = 400_000_000
+# Resamples times rows beyond which there are fewer resamples: with so many rows the interval is narrow anyway.
+MOST_DRAWS = 100_000_000
 _AT_ONCE = 2_000_000
 Resampled = Callable[[np.ndarray], np.ndarray]
 
@@ -33,7 +33,7 @@ def differences(metric: Metric, first: Scored, second: Scored, *, seed: int = 0,
     rows = len(first.targets)
     of_first, of_second = resampled(metric, first), resampled(metric, second)
     rng = np.random.default_rng(seed)
-    total = resamples or _affordable(metric, rows)
+    total = resamples or _affordable(metric, first)
     at_once = max(1, _AT_ONCE // rows)
     found = []
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -50,9 +50,11 @@ def resampled(metric: Metric, scored: Scored) -> Resampled:
     return make(scored) if make else _one_by_one(metric, scored)
 
 
-def _affordable(metric: Metric, rows: int) -> int:
+def _affordable(metric: Metric, scored: Scored) -> int:
     most = RESAMPLES if metric.name in FAST else FEWER_RESAMPLES
-    return int(np.clip(MOST_DRAWS // rows, FEWER_RESAMPLES, most))
+    # A metric of the order of probabilities looks at all rows once for each class.
+    looks = scored.classes if metric.name in BY_ORDER and scored.classes > 2 else 1
+    return int(np.clip(MOST_DRAWS // (len(scored.targets) * looks), FEWER_RESAMPLES, most))
 
 
 def _draw(rng: np.random.Generator, resamples: int, rows: int) -> np.ndarray:
@@ -252,3 +254,4 @@ FAST: dict[str, Callable[[Scored], Resampled]] = {
     "roc_auc": _ranked(_area),
     "spearmanr": _spearman,
 }
+BY_ORDER = ("average_precision", "roc_auc")

@@ -4,14 +4,14 @@
 
     numerical     ten bins with equal shares of the reference's values
     categorical   the 20 most frequent values of the reference, and all others together; the label's classes
-    text          ten bins of its number of words; and its words, in 32 groups by their hash: the larger one counts
+    text          ten bins of its number of words; and its words, in 256 groups by their hash: the larger one counts
     images        whether there is one
     in each       a bin for missing values
 
 PSI, the population stability index, is the sum of (q - p) ln(q / p) over the bins, p and q being their shares before
 and now. Below 0.1 nothing of note has changed, from 0.25 much has (Siddiqi, Credit Risk Scorecards, 2006). Few rows
 give high values by chance: where nothing has changed, PSI / (1/n + 1/m) is about chi-squared with one degree less than
-there are bins (Yurdakul, Statistical Properties of Population Stability Index, 2018). What 95 of 100 such samples stay
+there are bins (Yurdakul, Statistical Properties of Population Stability Index, 2018). What 99 of 100 such samples stay
 below is "chance", and a column below that is stable. Words are counted as if each was drawn by itself.
 """
 
@@ -27,13 +27,13 @@ from carryover.data.follow import Reference
 from carryover.data.manifest import DatasetCard
 from carryover.data.rows import row_groups
 from carryover.data.schema import Column, Schema
-from carryover.data.statistics import QUANTILES, SAMPLED, STATISTICS
+from carryover.data.statistics import QUANTILES, SAMPLED, STATISTICS, WORD_GROUPS
 from carryover.ground.errors import WrongInput
 
 SHIFTED, DRIFTED = 0.1, 0.25
 BINS = 10
 CATEGORIES = 20
-CHANCE = 0.95
+CHANCE = 0.99
 # Added to each bin's rows: an empty one would make the index infinite.
 PRIOR = 0.5
 
@@ -53,7 +53,7 @@ class Drift:
 
     Attributes:
         psi: None where it could not be measured; `why` says why.
-        chance: what the index stays below in 95 of 100 cases if nothing has changed.
+        chance: what the index stays below in 99 of 100 cases if nothing has changed.
         word: "stable", "shifted", "drifted" or "not measured".
         missing: share of missing values, before and now.
         unseen: share of the rows whose category the reference did not have; None for columns without categories.
@@ -221,10 +221,14 @@ def _missing_share(type: str, known: Mapping[str, Any]) -> float:
 
 
 _NEEDED = {"numerical": {"quantiles"}, "text": {"quantiles", "word_groups"}, "categorical": {"counts"}}
+_LENGTHS = {"quantiles": (0, QUANTILES), "word_groups": (WORD_GROUPS,)}
 
 
 def _lacks_keys(type: str, known: Mapping[str, Any]) -> bool:
-    return not _NEEDED.get(type, {"count"}) | {"missing"} <= known.keys()
+    needed = _NEEDED.get(type, {"count"}) | {"missing"}
+    return not needed <= known.keys() or any(
+        len(known[name]) not in _LENGTHS[name] for name in needed & _LENGTHS.keys()
+    )
 
 
 def _lacks(column: Column) -> bool:

@@ -22,8 +22,9 @@ COUNTED = 100_000
 # Quantile i of n is the value below which (i + 1/2) / n of the sample lie.
 QUANTILES = 100
 SAMPLED = 4000
-# Words fall into so many groups by their hash; of a long text only its beginning counts.
-WORD_GROUPS = 32
+# Words fall into so many groups by their hash; of a long text only its beginning counts. In fewer groups rare words, by
+# which one subject differs from another, drown among the frequent ones that stand in every text (docs/extend.md).
+WORD_GROUPS = 256
 WORDS_WITHIN = 20_000
 
 
@@ -170,8 +171,12 @@ class Texts:
 
 
 def word_groups(text: str) -> np.ndarray:
-    """Return int64[WORD_GROUPS], how many words of each group a text has; case and punctuation do not count."""
-    found = [zlib.crc32(word.encode()) % WORD_GROUPS for word in re.findall(r"\w+", text[:WORDS_WITHIN].lower())]
+    """Return int64[WORD_GROUPS], how many different words of each group a text has, case and punctuation aside.
+
+    A word counts once a text: said again and again in one, it would look like a change of them all.
+    """
+    words = set(re.findall(r"\w+", text[:WORDS_WITHIN].lower()))
+    found = [zlib.crc32(word.encode()) % WORD_GROUPS for word in words]
     return np.bincount(found, minlength=WORD_GROUPS).astype(np.int64)
 
 

@@ -25,6 +25,11 @@ from carryover.cli.options import (
     "not given are those it was made with.",
 )
 @click.option(
+    "--grow-classes",
+    is_flag=True,
+    help="With --init-from: classes that the Model does not know get outputs behind its own, instead of an error.",
+)
+@click.option(
     "--extend-set",
     "extend_overrides",
     multiple=True,

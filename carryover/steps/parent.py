@@ -21,10 +21,10 @@ from carryover.ground.console import say
 from carryover.ground.digests import same
 from carryover.ground.errors import WrongInput
 from carryover.models.assembly import Assembly, assembly_from_json
-from carryover.models.card import CARD, MODELS, ModelCard
+from carryover.models.card import ModelCard
 from carryover.models.export import Found, find_model
 from carryover.steps.fit import check_fit
-from carryover.steps.model_source import open_model
+from carryover.steps.model_source import kept, open_model
 from carryover.tasks.task import restore_task
 from carryover.train import recipe as recipes
 from carryover.train.parent import EXTEND, Parent
@@ -58,7 +58,7 @@ def extended(source: str, card: DatasetCard, *, store: str, grow_classes: bool =
         say(f"new classes, behind the Model's {len(model.schema.classes or ())}: {', '.join(map(repr, new))}")
     parent = Parent(
         kind=EXTEND,
-        uri=_kept(found, store),
+        uri=kept(found, storage.open_store(store)),
         digest=model.digest,
         run_key=model.run_key,
         step=model.step,
@@ -69,22 +69,6 @@ def extended(source: str, card: DatasetCard, *, store: str, grow_classes: bool =
         lineage=tuple(chain(model)),
     )
     return parent, found
-
-
-def _kept(found: Found, store: str) -> str:
-    """Return the Model's place in the run's own store, where it is copied to from anywhere else.
-
-    An artifact's folder ends with its pod, and a store is moved as a whole: so each attempt of the run finds it there.
-    """
-    place = storage.open_store(store).sub(f"{MODELS}/{found.card.digest}")
-    if place.uri != found.folder.uri:
-        try:
-            find_model(place.uri)
-        except WrongInput:
-            say(f"Model {found.card.digest} is copied to {place.uri}")
-            storage.copy_tree(found.folder, place, sorted(found.card.files))
-            place.write(CARD, replace(found.card, at=place.uri).to_bytes())
-    return place.uri
 
 
 def schema_of(parent: Parent | None, schema: Schema) -> Schema:

@@ -11,7 +11,7 @@ can't be carried out is an error.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from carryover.carry import champion as champions
@@ -20,10 +20,10 @@ from carryover.checkpoint.owners import local_owner
 from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import Superseded
-from carryover.ground.storage import Store, copy_tree
-from carryover.models.card import CARD, MODELS
+from carryover.ground.storage import Store
+from carryover.models.card import MODELS
 from carryover.models.export import Found
-from carryover.steps.model_source import open_model
+from carryover.steps.model_source import kept, open_model
 from carryover.steps.results import probe, resolve_store, write_result
 
 ALREADY = "kept; the Model is the champion already"
@@ -125,7 +125,8 @@ def _reject(store: Store, name: str, verdict: Verdict) -> str:
 def _promote(store: Store, name: str, verdict: Verdict, *, force: bool, obey: bool) -> tuple[bool, str]:
     """Return whether the Model was promoted, by this attempt or one before it, and why or why not."""
     digest = verdict.found.card.digest
-    _keep(verdict.found, store)
+    # A champion must not go when the place it was made in does.
+    kept(verdict.found, store)
     try:
         decision = champions.promote(store, name, force=force, **verdict.facts(store))
     except (Superseded, champions.Refused) as error:
@@ -136,12 +137,3 @@ def _promote(store: Store, name: str, verdict: Verdict, *, force: bool, obey: bo
         return False, ALREADY
     over = f"over {verdict.against}" if verdict.against else "as the first"
     return True, f"Model {digest} is promoted {over} (record {decision.number})"
-
-
-def _keep(found: Found, store: Store) -> None:
-    """Have the Model in this store: a champion must not go when the place it was made in does."""
-    place = store.sub(f"{MODELS}/{found.card.digest}")
-    if place.exists(CARD):
-        return
-    copy_tree(found.folder, place, list(found.card.files))
-    place.write(CARD, replace(found.card, at=place.uri).to_bytes())

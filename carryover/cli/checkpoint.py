@@ -13,6 +13,7 @@ from carryover.checkpoint.log import Record
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.store import Table
 from carryover.checkpoint.verify import verify as inspect
+from carryover.cli.checkpoint_forms import export_command, import_command
 from carryover.ground import storage
 from carryover.ground.console import warn
 from carryover.ground.errors import CarryoverError, WrongInput
@@ -268,3 +269,7 @@ def _size(count: int) -> str:
     while value >= 1000 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{count} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+command.add_command(export_command)
+command.add_command(import_command)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from benchmarks.quality.cases import CASES, ROOT, SEEDS, Case
+from benchmarks.quality.stream_page import sections
 
 PAGE = ROOT / "docs" / "quality.md"
 RESAMPLES = 2000
@@ -55,8 +56,8 @@ def _accuracy(truth: np.ndarray, predictions: np.ndarray) -> float:
 _METRICS = {"r2": _r2, "pearsonr": _pearson, "accuracy": _accuracy}
 
 
-def page(results: Sequence[dict[str, Any]]) -> str:
-    """Return the page for these results."""
+def page(results: Sequence[dict[str, Any]], streams: Sequence[dict[str, Any]] = ()) -> str:
+    """Return the page for these results, of cases and of streams."""
     parts = [HEAD]
     for case in CASES:
         arms = [arm for name in case.arms if (arm := _arm(case, name, results))]
@@ -67,7 +68,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     missing = [f"{case} ({arm}, seed {seed})" for case, arm, seed in runs if (case, arm, seed) not in done]
     if missing:
         parts.append(f"## Not run yet\n\n{len(missing)} of {len(runs)} runs: {', '.join(missing)}.\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, sections(streams)])
 
 
 def _arm(case: Case, name: str, results: Sequence[dict[str, Any]]) -> Arm | None:

@@ -8,23 +8,20 @@ are lines of benchmarks/results/quality.jsonl; a new one of the same case, arm a
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.quality.cases import CASES, DATA, ROOT, SEEDS, Case, minilm
+from benchmarks.quality import streams
+from benchmarks.quality.cases import CASES, DATA, ROOT, SEEDS, Case
+from benchmarks.quality.command import WORK, carryover, resolved
 from benchmarks.quality.page import PAGE, page
 from carryover import __version__
 
 RESULTS = ROOT / "benchmarks" / "results" / "quality.jsonl"
-WORK = ROOT / "build" / "quality"
 KEY = ("case", "arm", "seed")
 
 
@@ -46,7 +43,14 @@ def main() -> None:
         for arm in case.arms:
             for seed in asked.seeds if not asked.arm or arm in asked.arm else ():
                 put(score(case, arm, seed, dataset))
-    PAGE.write_text(page(read()), encoding="utf-8")
+    if not asked.page_only and not asked.case:
+        streams.run(streams=None, arms=None, seeds=asked.seeds)
+    write_page()
+
+
+def write_page() -> None:
+    """Write docs/quality.md from the results there are."""
+    PAGE.write_text(page(read(), streams.read()), encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
 
 
@@ -101,20 +105,6 @@ def score(case: Case, arm: str, seed: int, dataset: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "version": __version__,
     }
-
-
-def resolved(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe with the folder of the weights in the place of their name."""
-    return {key: minilm() if value == "minilm" else value for key, value in recipe.items()}
-
-
-def carryover(*words: str) -> None:
-    """Run the command line; what it says goes on to the terminal only when it fails."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
-    command = [sys.executable, "-m", "carryover", *words, "--store", str(WORK / "store")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(words[:1])} ended with {done.returncode}:\n{done.stderr[-3000:]}")
 
 
 def read() -> list[dict[str, Any]]:

@@ -40,10 +40,11 @@ class Frame:
 
         A class that the Model does not know has probability 0.
         """
-        if not self.classes or classes is None:
+        own = tuple(as_text(one) for one in classes or ())
+        if own == self.classes:
             return predictions
         wide = np.zeros((len(predictions), len(self.classes)))
-        wide[:, [self.classes.index(as_text(one)) for one in classes]] = predictions
+        wide[:, [self.classes.index(one) for one in own]] = predictions
         return wide
 
     def scored(self, truth: np.ndarray, predictions: np.ndarray) -> Scored:

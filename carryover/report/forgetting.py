@@ -29,8 +29,8 @@ def gate_section(decision: Decision) -> str:
 
 def _compared(what: str, one: Compared, sign: int) -> list[str]:
     low, high = sorted((sign * one.low, sign * one.high))
-    interval = "none" if math.isnan(low) else f"{signed(low)} to {signed(high)}"
-    numbers = [f"{one.rows:,}", number(one.model), number(one.baseline), signed(sign * one.better), interval]
+    interval = "none" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
+    numbers = [f"{one.rows:,}", number(one.model), number(one.baseline), _signed(sign * one.better), interval]
     return [f"<code>{escape(one.name)}</code>", what, *numbers]
 
 
@@ -104,7 +104,7 @@ def _loss(lost: float) -> str:
         return "-"
     shade = min(max(lost, 0.0), 1.0) * 0.75
     style = f"background: rgb(var(--wrong-rgb) / {shade:.3f}); padding: 1px 6px; border-radius: 4px"
-    return f'<span style="{style}">{signed(lost)}</span>'
+    return f'<span style="{style}">{_signed(lost)}</span>'
 
 
 def _legend(history: History) -> str:
@@ -119,6 +119,6 @@ def _or_dash(value: float) -> str:
     return "-" if math.isnan(value) else number(value)
 
 
-def signed(value: float) -> str:
+def _signed(value: float) -> str:
     """Return a difference with its sign."""
     return "n/a" if math.isnan(value) else f"{value:+.4f}" if value else "0"

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from carryover.carry.answers import Answers, Frame
+from carryover.carry.answers import Answers, Frame, Said
 from carryover.carry.bootstrap import FAST, FEWER_RESAMPLES, RESAMPLES, differences, resampled
 from carryover.carry.gate import Compared, Gate, compare
 from carryover.ground.errors import WrongInput
@@ -203,6 +203,17 @@ def test_rows_of_a_class_that_the_baseline_does_not_know_are_wrong_for_it():
     assert (found.model, found.baseline) == (1.0, 0.5)
     # Numbers and texts that mean the same class meet; what only the baseline knows comes last.
     assert Frame.of([1, 2], [["2", "3"]]).classes == ("1", "2", "3")
+
+
+def test_a_row_that_one_model_could_not_use_is_left_out_for_all():
+    """An image that cannot be read is replaced by the next row, for those Models alone that look at it."""
+    right, wrong = np.array([0.9, 0.1]), np.array([0.1, 0.9])
+    mine = Said(np.arange(4), np.tile(right, (4, 1)), ("a", "b"), np.zeros(4, int), 1)
+    theirs = Said(np.array([0, 2, 2, 3]), np.array([right, wrong, wrong, right]), ("a", "b"))
+    found = Answers.of_models("x", "d", mine, {"baseline": theirs}, model_digest="model")
+    assert found.truth.tolist() == [0, 0, 0]
+    scored = both(find_metric("accuracy", "binary"), found)
+    assert (scored.rows, scored.model, scored.baseline) == (3, 1.0, pytest.approx(2 / 3))
 
 
 def test_wrong_words():

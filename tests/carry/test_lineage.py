@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from carryover.carry.lineage import MOST_KEPT, ancestry, chain, read_card
@@ -17,7 +18,11 @@ from carryover.models import backbone_card
 from carryover.models.backbone_card import BackboneCard, DumpedBranch
 from carryover.models.card import CARD, ModelCard, ModelFile, digest_of, parse_card
 from carryover.report.lineage import lineage_page, lineage_svg, lineage_text
+from carryover.steps.dump_backbone import dump_backbone
 from carryover.steps.lineage import lineage
+from carryover.steps.prepare_data import prepare_data
+from carryover.steps.train_ddp import train_ddp
+from carryover.steps.transfer_train import transfer_train
 from carryover.train.parent import EXTEND, TRANSFER, Parent, parent_from_json
 
 EVIL = '"><script>alert(1)</script>'
@@ -234,3 +239,35 @@ def test_command_line(line, carryover_cli):
     wrong = carryover_cli("lineage", "nowhere")
     assert wrong.rc == 2
     assert len(wrong.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_real_runs_hand_it_on(tmp_path):
+    """A Model is trained, extended, dumped, and its weights start another task; then all folders before it go."""
+    store = str(tmp_path / "store")
+
+    def data(name: str, classes: tuple[str, ...], seed: int) -> str:
+        numbers = np.random.default_rng(seed).normal(size=(120, 2)).round(4).tolist()
+        lines = [f"{a},{b},{classes[int(a > 0) % len(classes)]}" for a, b in numbers]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,y", *lines]) + "\n")
+        return prepare_data(source=[str(tmp_path / f"{name}.csv")], label="y", store=store)["uri"]
+
+    words = ["model.names=[numerical_mlp]", "optimization.max_steps=2"]
+    first = train_ddp(dataset=data("first", ("no", "yes"), 0), store=store, overrides=words)
+    second = train_ddp(
+        dataset=data("second", ("no", "yes"), 1), store=store, init_from=first["uri"],
+        overrides=["optimization.max_steps=3"],
+    )  # fmt: skip
+    dumped = dump_backbone(model=second["uri"], store=store)
+    last = transfer_train(
+        backbone=dumped["uri"], dataset=data("other", ("left", "right"), 2), store=store, overrides=words
+    )
+    found = lineage(last["uri"])
+    made = [last["digest"], dumped["digest"], second["digest"], first["digest"]]
+    assert [known.node.digest for known in found] == made
+    assert [known.node.by for known in found] == ["transfer", "dump", "extend", ""]
+    assert found[2].changed == {"optimization.max_steps": (2, 3)}
+    assert found[3].node.rows > 50
+    for digest in made[1:]:
+        shutil.rmtree(next((tmp_path / "store").glob(f"*/{digest}")))
+    assert [known.node for known in lineage(last["uri"])] == [known.node for known in found]

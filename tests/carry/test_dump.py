@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ import torch
 import transformers as hf
 from PIL import Image
 from safetensors.torch import load_file
-from timm.data import create_transform, resolve_model_data_config
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
 
 from carryover.carry.backbone import FoundBackbone, find_backbone
 from carryover.checkpoint.layout import Damaged
@@ -183,7 +185,8 @@ def test_the_card(dumped: Callable[[str], Dumped]) -> None:
     made = dumped("fusion_mlp")
     card, run = made.backbone.card, made.run
     model = find_model("run:run", store=run.store).card
-    assert card.model == {"digest": model.digest, "uri": model.at}
+    assert card.model is not None
+    assert (card.model["digest"], card.model["uri"]) == (model.digest, model.at)
     assert (card.checkpoint, card.step, card.parent) == (None, model.step, None)
     assert card.dataset == {"digest": run.card.digest, "uri": run.card.at}
     assert card.at == made.result["uri"] == f"{run.store}/backbones/{card.digest}"
@@ -295,3 +298,12 @@ def test_stores_of_other_kinds(
     found = find_backbone(result["uri"])
     for branch in found.card.names:
         CHECKS[branch](made, found.fetch(branch, tmp_path / branch))
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "backbones.md"
+
+
+@pytest.mark.parametrize("name", ["clip", "ft_transformer", "hf_text", "timm_image"])
+def test_the_page_opens_it(name: str, dumped: Callable[[str], Dumped]) -> None:
+    (code,) = re.findall(rf"<!-- {name} -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    exec(code, {"backbone": dumped(name).result["uri"]})

@@ -10,7 +10,7 @@ import timm
 import torch
 import transformers as hf
 from safetensors.torch import load_file
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 
 from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema

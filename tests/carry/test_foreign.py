@@ -17,14 +17,16 @@ from carryover.carry.match import Match
 from carryover.carry.tables import check, gaps, lines, summary
 from carryover.carry.take import heads, take
 from carryover.carry.transfer import keys_from, placed
+from carryover.checkpoint.snapshot import snapshot
 from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import open_store
 from carryover.models.assembly import Assembly, build_network, build_preprocessing, choose
-from carryover.models.export import find_model
+from carryover.models.export import find_model, make_card, model_files, weights_of, write_model
 from carryover.models.layers import Network
-from carryover.tasks.task import make_task
+from carryover.models.peft import Adaptation
+from carryover.tasks.task import make_task, task_files
 from carryover.train import recipe as recipes
 from tests.support.tiny_bert import save_tiny_bert
 from tests.support.tiny_timm import save_tiny_timm
@@ -174,6 +176,48 @@ def test_automms_predictor_with_lora_is_merged(bert: Path, tmp_path: Path) -> No
     assert began.below("hf_text.head.")["bias"].tolist() == [1, 1]
     assert not began.match.new
     assert not began.match.ignored
+
+
+def written(bert: Path, store: Path, adaptation: Adaptation | None, schema: Schema = TEXTS) -> tuple[str, Network]:
+    """Write a Model that nobody trained, with noise in its adapters; returns its URI and its network."""
+    made = recipes.make({"model.hf_text.checkpoint_name": str(bert)})
+    assembly = choose(made.model, schema, DataConfig(), adaptation=adaptation)
+    preprocessing, task = build_preprocessing(assembly, schema, DataConfig()), make_task(schema, DataConfig())
+    network = build_network(assembly, preprocessing, task.num_outputs)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            value += torch.randn_like(value) / 10 if "lora_" in name else 0
+    files = model_files(assembly, preprocessing, task_files(task))
+    weights = weights_of(snapshot({f"model/{name}": value for name, value in network.state_dict().items()}))
+    told: dict[str, Any] = {"recipe": {}, "run_key": "run", "step": 1, "checkpoint_uri": "", "dataset": {"digest": "d"}}
+    card = make_card(files, weights, schema=schema, store=str(store), **told)
+    return write_model(open_store(card.at), card, files, weights), network.eval()
+
+
+@pytest.mark.parametrize("adaptation", [None, Adaptation("lora")], ids=["whole", "lora"])
+def test_a_model_gives_all_branches_with_adapters_merged(
+    adaptation: Adaptation | None, bert: Path, tmp_path: Path
+) -> None:
+    uri, network = written(bert, tmp_path / "store", adaptation)
+    began = Began(uri, tmp_path / "scratch")
+    features = {"hf_text/ids": torch.arange(5, 11).view(1, 6), "hf_text/mask": torch.ones(1, 6, dtype=torch.long)}
+    features |= {"hf_text/segments": torch.zeros(1, 6, dtype=torch.long)}
+    with torch.no_grad():
+        mine, theirs = began.network.eval()(features).logits, network(features).logits
+    torch.testing.assert_close(
+        mine, theirs, rtol=0 if adaptation is None else 1e-5, atol=0 if adaptation is None else 1e-6
+    )
+    # The same label and classes: its head is worth as much as the rest.
+    assert not began.match.new
+    assert began.source.lineage["run_key"] == "run"
+
+
+def test_a_models_head_is_for_its_own_classes(bert: Path, tmp_path: Path) -> None:
+    uri, _ = written(bert, tmp_path / "store", None)
+    other = Schema("y", "binary", ("off", "on"), TEXTS.columns)
+    began = Began(uri, tmp_path / "scratch", other)
+    assert {fate.why for fate in began.match.new} == {"the label or its classes are others"}
+    assert not gaps(began.match, heads=heads(began.assembly))
 
 
 def test_adapters_are_never_dropped(bert: Path, tmp_path: Path) -> None:

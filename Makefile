@@ -44,7 +44,7 @@ test-slow: setup
 
 TORTURE := $(foreach name,$(filter CARRYOVER_TORTURE_%,$(.VARIABLES)),$(if $(filter environment command,$(firstword $(origin $(name)))),$(name)=$($(name))))
 torture: setup
-	CARRYOVER_TORTURE_COMMAND="$(strip $(TORTURE) make torture)" $(BIN)/python -m pytest -m torture tests/torture; \
+	CARRYOVER_TORTURE_COMMAND="$(strip $(TORTURE) make torture)" $(BIN)/python -m pytest -m torture tests/torture tests/slow; \
 		status=$$?; $(BIN)/python -m tools.reliability_page; exit $$status
 
 lint: setup

@@ -186,7 +186,8 @@ def _total(reference: Trained) -> int:
     return reference.result["step_count"] // 2
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+# One rank is less than two, and other tests kill it too: for the long suite.
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.torture), 2])
 def test_killed_five_times_the_weights_are_the_same_bits(
     tmp_path: Path, dataset: str, tiny_bert: Path, references: dict[int, Trained], ranks: int
 ) -> None:
@@ -200,7 +201,7 @@ def test_killed_five_times_the_weights_are_the_same_bits(
     _assert_same_bits(killed, reference)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.torture), 2])
 def test_killed_five_times_with_the_store_on_s3(
     tmp_path: Path,
     dataset: str,

@@ -7,10 +7,12 @@ The first kill falls anywhere between the start and the first commit; the others
 that they hit steps, validation, the middle of a save and the moment between data and record alike.
 """
 
+import functools
 import json
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,14 +136,16 @@ def dataset(table: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def references(table: Path, dataset: str, tiny_bert: Path) -> dict[int, Trained]:
-    """The uninterrupted run by number of ranks; the local test and the S3 test compare with the same one."""
-    found = {}
-    for ranks in (1, 2):
+def references(table: Path, dataset: str, tiny_bert: Path) -> Callable[[int], Trained]:
+    """The uninterrupted run of so many ranks; the local test and the S3 test compare with the same one."""
+
+    @functools.cache
+    def of(ranks: int) -> Trained:
         folder = table.parent / f"reference-{ranks}"
         job = Job(CarryoverCli(table.parent), folder, str(folder / "store"), dataset, ranks, tiny_bert)
-        found[ranks] = job.finish(0)
-    return found
+        return job.finish(0)
+
+    return of
 
 
 def _seed() -> int:
@@ -189,9 +193,9 @@ def _total(reference: Trained) -> int:
 # One rank is less than two, and other tests kill it too: for the long suite.
 @pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.torture), 2])
 def test_killed_five_times_the_weights_are_the_same_bits(
-    tmp_path: Path, dataset: str, tiny_bert: Path, references: dict[int, Trained], ranks: int
+    tmp_path: Path, dataset: str, tiny_bert: Path, references: Callable[[int], Trained], ranks: int
 ) -> None:
-    reference = references[ranks]
+    reference = references(ranks)
     job = Job(CarryoverCli(tmp_path), tmp_path, str(tmp_path / "store"), dataset, ranks, tiny_bert)
     _kill_five_times(job, seed=_seed() + ranks, total=_total(reference))
     killed = job.finish(KILLS)
@@ -206,11 +210,11 @@ def test_killed_five_times_with_the_store_on_s3(
     tmp_path: Path,
     dataset: str,
     tiny_bert: Path,
-    references: dict[int, Trained],
+    references: Callable[[int], Trained],
     s3_store_uri: str,
     ranks: int,
 ) -> None:
-    reference = references[ranks]
+    reference = references(ranks)
     job = Job(CarryoverCli(tmp_path), tmp_path, s3_store_uri, dataset, ranks, tiny_bert)
     _kill_five_times(job, seed=_seed() + 10 + ranks, total=_total(reference))
     _assert_same_bits(job.finish(KILLS), reference)

@@ -141,8 +141,11 @@ class Gate:
         if not holds(one.better):
             doubt = ", though the interval does not rule it out" if holds(one.high) else ""
             return False, f"{words}not as asked ({asked.wanted}){doubt}"
-        doubt = "" if holds(one.low) else f", though the interval does not exclude {asked.worse}"
-        return not (doubt and self.confident), f"{words}as asked ({asked.wanted}){doubt}"
+        if holds(one.low):
+            return True, f"{words}as asked ({asked.wanted})"
+        doubt = "there is no interval" if math.isnan(one.low) else f"the interval does not exclude {asked.worse}"
+        but = "but --confident was asked and" if self.confident else "though"
+        return not self.confident, f"{words}as asked ({asked.wanted}), {but} {doubt}"
 
 
 @dataclass(frozen=True)

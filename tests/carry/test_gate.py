@@ -171,7 +171,9 @@ def test_confident_asks_the_interval_too():
     found = decide(Gate(min_gain=measured - 0.02), few)
     assert found.accepted
     assert "the interval does not exclude less" in found.reason
-    assert not decide(Gate(min_gain=measured - 0.02, confident=True), few).accepted
+    strict = decide(Gate(min_gain=measured - 0.02, confident=True), few)
+    assert not strict.accepted
+    assert strict.reason.endswith("but --confident was asked and the interval does not exclude less")
     assert decide(Gate(min_gain=0.0, confident=True), BETTER).accepted
     assert not decide(Gate(max_forgetting=0.001, confident=True), BETTER, SAME).accepted
 

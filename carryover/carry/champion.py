@@ -185,10 +185,8 @@ def reject(
 ) -> Decision:
     """Remember that a Model was not good enough; returns the decision, or the older one that refused it already.
 
-    For the arguments see `promote`.
-
-    Raises:
-        WrongInput: when it is the champion: that is rolled back, not rejected.
+    A champion is rolled back, not rejected: it is left alone, and what made it champion is returned. For the arguments
+    see `promote`.
     """
 
     def judge(now: History) -> Draft | Decision:
@@ -196,8 +194,8 @@ def reject(
             return mine
         if refusal := now.refusal(model.digest):
             return refusal
-        if now.digest == model.digest:
-            raise WrongInput(f"champion '{name}': Model {model.digest} is the champion; use carryover rollback {name}")
+        if now.champion and now.digest == model.digest:
+            return now.champion
         met = next((one for one in reversed(now.decisions) if against and one.model.digest == against), None)
         return Draft("reject", model, against, _number(met), False, reason, metrics or {}, who)
 

@@ -116,10 +116,11 @@ class Verdict:
 
 
 def _reject(store: Store, name: str, verdict: Verdict) -> str:
-    if champions.history(store, name).digest == verdict.found.card.digest:
+    digest = verdict.found.card.digest
+    decision = champions.reject(store, name, **verdict.facts(store))
+    if decision.kind != "reject" and decision.model.digest == digest:
         return ALREADY
-    number = champions.reject(store, name, **verdict.facts(store)).number
-    return f"kept; Model {verdict.found.card.digest} is rejected (record {number}): {verdict.reason or 'not accepted'}"
+    return f"kept; Model {digest} is rejected (record {decision.number}): {verdict.reason or 'not accepted'}"
 
 
 def _promote(store: Store, name: str, verdict: Verdict, *, force: bool, obey: bool) -> tuple[bool, str]:

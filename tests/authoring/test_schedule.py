@@ -62,6 +62,27 @@ def test_a_schedule_is_one_run_at_a_time_without_catching_up(server, carryover_c
     assert body["pipeline_spec"] == expected
 
 
+@pytest.mark.parametrize("name", [name for name in catalog.pipelines() if name != "train"])
+def test_every_pipeline_can_be_scheduled(server, carryover_cli, name):
+    """Those with an If in them too, whose tasks are not all in one list."""
+    pipeline = catalog.load_pipeline(name)
+    params = [word for key in pipeline.required_inputs if key != "store" for word in ("--param", f"{key}=s3://b/x")]
+    ended = carryover_cli("schedule", name, "--host", server.url, *DAILY, *params, "--store", "s3://b/store")
+    assert ended.rc == 0, ended.stderr
+    (made,) = server.schedules.values()
+    sent, wanted = made["pipeline_spec"], yaml.safe_load(compiled(pipeline))
+    assert caching(sent) and not any(caching(sent)), "no step is ever answered from KFP's cache"
+    assert sent["deploymentSpec"] == wanted["deploymentSpec"]
+
+
+def caching(spec: dict[str, Any]) -> list[bool]:
+    """Whether each step of a pipeline may be answered from the cache, those inside of an If too."""
+    dags = [spec["root"]["dag"], *(one["dag"] for one in spec["components"].values() if "dag" in one)]
+    tasks = [task for dag in dags for task in dag["tasks"].values()]
+    steps = [task for task in tasks if "dag" not in spec["components"][task["componentRef"]["name"]]]
+    return [task["cachingOptions"].get("enableCache", False) for task in steps]
+
+
 def check_against_the_api(body: Any, path: Path) -> None:
     """Holds a recurring run against the published definition, with unknown fields refused."""
     jsonschema = pytest.importorskip("jsonschema")

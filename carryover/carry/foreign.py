@@ -28,6 +28,7 @@ from carryover.ground import storage
 from carryover.ground.digests import Hasher, canonical, digest, short
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
+from carryover.ground.uris import is_member
 from carryover.models import clip_source
 from carryover.models.assembly import family_of
 from carryover.models.backbone_card import CARD as BACKBONE
@@ -186,6 +187,8 @@ def _of_backbone(place: _Place, target: Path) -> Sought:
 def _of_model(found: Found, target: Path) -> Sought:
     card = found.card
     families = {branch["name"]: branch["family"] for branch in card.assembly["branches"]}
+    if strangers := [name for name in families if not str(name).isidentifier()]:
+        raise WrongInput(f"{found.folder.uri}: names the branch {strangers[0]!r}, which can't name a folder")
     parts = tuple(Part(name, kind, name if kind in LAYOUTS else "", weights=False) for name, kind in families.items())
     known = {name: getattr(card, name) for name in ("run_key", "step", "checkpoint_uri", "dataset")}
     lineage = {**known, "lineage": chain(card)}
@@ -205,7 +208,7 @@ def _of_model(found: Found, target: Path) -> Sought:
 def _of_library(place: _Place, target: Path) -> Sought:
     """Open a folder that transformers or timm wrote."""
     fetched = _fetch(place.store, place.names, target)
-    family = _family(json.loads((target / CONFIG).read_text()), place.store.uri)
+    family = _family(target / CONFIG, place.store.uri)
     part = Part(family, family, ".", weights=_has_weights(fetched))
     return Sought(Source("", place.store.uri, _digest(target, fetched), str(target), (part,)))
 
@@ -220,7 +223,7 @@ def _of_dump(place: _Place, target: Path) -> Sought:
             continue
         files = _fetch(inner, inner.names(), target / name)
         fetched += [f"{name}/{file}" for file in files]
-        family = _family(json.loads((target / name / CONFIG).read_text()), inner.uri)
+        family = _family(target / name / CONFIG, inner.uri)
         parts.append(Part(name, family, name, weights=_has_weights(files)))
     return Sought(Source("", place.store.uri, _digest(target, fetched), str(target), tuple(parts)))
 
@@ -234,18 +237,21 @@ def _of_automm(place: _Place, target: Path) -> Sought:
         config = yaml.safe_load((target / AUTOMM_CONFIG).read_text())
         models = config["model"]
         names = [name for name in models["names"] if _is_instance(name)]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+        named = {name: str((models.get(name) or {}).get("checkpoint_name") or "") for name in names}
+        alpha = (((config.get("optim") or config.get("optimization") or {}).get("lora")) or {}).get("alpha")
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise WrongInput(f"{place.store.at(AUTOMM_CONFIG)}: is not the config of an AutoMM predictor") from error
     parts: list[Part] = []
-    for name in names:
-        checkpoint = str(models.get(name, {}).get("checkpoint_name") or "")
+    for name, checkpoint in named.items():
         folder = checkpoint.removeprefix(LOCAL) if checkpoint.startswith(LOCAL) else ""
         if folder:
+            if not is_member(folder):
+                raise WrongInput(
+                    f"{place.store.at(AUTOMM_CONFIG)}: names the folder {folder!r}, which is outside of it"
+                )
             inner = place.store.sub(folder)
             fetched += [f"{folder}/{file}" for file in _fetch(inner, inner.names(), target / folder)]
         parts.append(Part(name, family_of(name), folder, weights=False, checkpoint="" if folder else checkpoint))
-    tuned = config.get("optim") or config.get("optimization") or {}
-    alpha = (tuned.get("lora") or {}).get("alpha")
     found = Source("", place.store.uri, _digest(target, fetched), str(target), tuple(parts), AUTOMM_WEIGHTS)
     return Sought(replace(found, alpha=None if alpha is None else float(alpha)))
 
@@ -299,11 +305,15 @@ def _has_weights(names: Sequence[str]) -> bool:
     return any(name.endswith((".safetensors", ".bin")) for name in names)
 
 
-def _family(config: Mapping[str, Any], where: str) -> str:
-    """Return the family that reads such a folder."""
+def _family(path: Path, where: str) -> str:
+    """Return the family that reads a folder with such a config."""
+    try:
+        config = json.loads(path.read_text())
+        kind = config.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise WrongInput(f"{where}/{CONFIG}: is no config of a model: {error}") from error
     if isinstance(config.get("architecture"), str):
         return "timm_image"
-    kind = config.get("model_type")
     if not kind:
         raise WrongInput(f"{where}/{CONFIG}: names neither a model_type (transformers) nor an architecture (timm)")
     return "clip" if kind in clip_source.KINDS else "hf_text"
@@ -311,7 +321,8 @@ def _family(config: Mapping[str, Any], where: str) -> str:
 
 def _is_instance(name: str) -> bool:
     """Tell whether a name is that of a branch that this installation has."""
-    return any(name == family or name.startswith(f"{family}_") for family in FAMILIES.names())
+    known = (name == family or name.startswith(f"{family}_") for family in FAMILIES.names())
+    return name.isidentifier() and any(known)
 
 
 def _digest(folder: Path, names: Sequence[str]) -> str:

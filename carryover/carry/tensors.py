@@ -62,11 +62,12 @@ def read_whole(path: Path) -> dict[str, Any]:
         except SafetensorError as error:
             raise WrongInput(f"{path.name}: is no whole safetensors file: {error}") from error
     check_torch(torch.__version__)
-    trusted = trust.pickles_are_trusted()
-    if trusted:
-        warn(f"{path.name}: code in it is run ({trust.FLAG})")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=not trusted)  # noqa: TID251 - a file of others
+        if trust.pickles_are_trusted():
+            warn(f"{path.name}: code in it is run ({trust.FLAG})")
+            found = trust.run_pickle(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251 - a file of others
     except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise WrongInput(f"{path.name}: is no whole checkpoint of torch: {_line(error)}") from error
     except Exception as error:

@@ -7,24 +7,17 @@ from carryover.cli.options import ManyValues, recipe_options, store_option
 
 @click.command("export")
 @click.argument("source")
-@click.option("-o", "--output", required=True, metavar="FILE", help="The file to write, which must not be there yet.")
-@click.option(
-    "--form",
-    type=click.Choice(["guide", "pt", "safetensors"]),
-    default="safetensors",
-    show_default=True,
-    help="safetensors; pt: a state dict as torch saves it; guide: with optimizer, step and epoch too, of a commit.",
-)
+@click.option("-o", "--output", required=True, metavar="FILE", help="The .safetensors file to write, not there yet.")
 @store_option
-def export_command(source: str, output: str, form: str, store: str) -> None:
-    """Write the weights of a Model or of a commit to one local file that other trainers read.
+def export_command(source: str, output: str, store: str) -> None:
+    """Write the weights of a Model or of a commit to one local safetensors file.
 
     SOURCE is a Model (its URI, run:KEY, champion:NAME), or a run's home with or without @STEP or @best.
     """
     from carryover.steps.checkpoint_export import export_checkpoint
     from carryover.steps.results import resolve_store
 
-    result = export_checkpoint(source, output, form=form, store=resolve_store(store))
+    result = export_checkpoint(source, output, store=resolve_store(store))
     for name, value in result.items():
         click.echo(f"{name}: {value}")
 

@@ -50,6 +50,13 @@ def run_pickles(source: str) -> "dict[str, Tensor] | None":
     return found or None
 
 
+def run_pickle(path: Path) -> object:
+    """Return what one pickled file holds, running whatever is in it; for a caller that asked `pickles_are_trusted`."""
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=False)  # noqa: TID251 - a person trusts it
+
+
 def pickles_are_trusted() -> bool:
     """Tell whether pickled weights may hold more than tensors, which may run as code."""
     return _trusted.get()

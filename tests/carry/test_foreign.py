@@ -292,10 +292,22 @@ WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
     ),
     "a folder with one file": (lambda folder: put_file(folder, "a.pt", b"x"), "name one of its files: a.pt"),
     "a file of another kind": (lambda folder: put_file(folder, "a.json5", b"x") + "/a.json5", "give a .safetensors"),
+    "a config that is none": (lambda folder: put_file(folder, "config.json", b"{"), "is no config of a model"),
+    "a folder outside": (
+        lambda folder: predictor(folder, "local://../../away"),
+        r"'\.\./\.\./away', which is outside of it",
+    ),
+    "a predictor without models": (lambda folder: predictor(folder, ""), "not the config of an AutoMM predictor"),
     "an empty config": (lambda folder: put_file(folder, "config.json", b"{}"), "names neither a model_type"),
     "a hub name": (lambda folder: "nobody/has-this", "not in the hub's cache and HF_HUB_OFFLINE is set"),
     "another scheme": (lambda folder: "ftp://a/b.pt", "scheme 'ftp' is not supported"),
 }
+
+
+def predictor(folder: Path, checkpoint: str) -> str:
+    section = {"names": ["hf_text"], "hf_text": {"checkpoint_name": checkpoint}} if checkpoint else {}
+    put_file(folder, "model.ckpt", b"")
+    return put_file(folder, "config.yaml", yaml.safe_dump({"model": section}).encode())
 
 
 def put_file(folder: Path, name: str, data: bytes) -> str:

@@ -31,20 +31,6 @@ MERGED_RTOL = 1e-4
 _HEAD = "head."
 
 
-def check_families(families: "dict[str, str]") -> None:
-    """Check that every branch can be dumped; needs no torch.
-
-    Args:
-        families: branch -> its family.
-
-    Raises:
-        WrongInput: names those that can't be.
-    """
-    not_those = [f"{name} ({kind})" for name, kind in families.items() if not can_dump(FAMILIES.load(kind))]
-    if not_those:
-        raise WrongInput(f"{', '.join(not_those)}: this model family has no dump; its package would have to add it")
-
-
 def dump(
     assembly: "Assembly", preprocessing: "Preprocessing", network: "Network", folder: Path
 ) -> dict[str, RoundTrip]:
@@ -54,10 +40,10 @@ def dump(
         branch -> how it compares; a comparison that fails is an error.
 
     Raises:
-        WrongInput: for a family that can't be dumped.
+        WrongInput: for a family that can't be dumped, or a branch whose name can't be a folder's.
         CarryoverError: when a dump is not what was trained.
     """
-    check_families({branch.name: branch.family for branch in assembly.branches})
+    _check(assembly)
     adapters = assembly.adaptation.adapters if assembly.adaptation else ""
     found: dict[str, RoundTrip] = {}
     for branch in assembly.branches:
@@ -75,6 +61,16 @@ def dump(
         _compare_weights(branch.name, plain, opened)
         found[branch.name] = _compared(branch.name, trained, opened, arrays, merged=kind)
     return found
+
+
+def _check(assembly: "Assembly") -> None:
+    silent = [f"{one.name} ({one.family})" for one in assembly.branches if not can_dump(FAMILIES.load(one.family))]
+    if silent:
+        raise WrongInput(f"{', '.join(silent)}: this model family has no dump; its package would have to add it")
+    # Recipes check names; a Model or a commit may come from anywhere.
+    strange = [branch.name for branch in assembly.branches if not branch.name.isidentifier()]
+    if strange:
+        raise WrongInput(f"{strange[0]!r} is no name of a branch; nothing is written")
 
 
 def with_part(branch: "nn.Module", path: str, part: "nn.Module") -> "nn.Module":

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carryover.ground.errors import WrongInput
+from carryover.ground.uris import is_member
 from carryover.models.hf_source import encoder_half, quiet
 
 if TYPE_CHECKING:
@@ -69,8 +71,14 @@ def _save(whole: Any, parts: Iterable["nn.Module"], folder: Path) -> None:
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write a tokenizer's files ("tokenizer/…") beside its encoder."""
+    """Write a tokenizer's files ("tokenizer/…") beside its encoder.
+
+    Raises:
+        WrongInput: for a name that leads elsewhere; nobody has checked those of a commit before.
+    """
     for name, data in files.items():
+        if not is_member(name):
+            raise WrongInput(f"the file {name!r} is not inside its own folder; it is not written")
         (folder / name.removeprefix("tokenizer/")).write_bytes(data)
 
 

@@ -115,13 +115,15 @@ def _of_commit(home: RunHome, at: str) -> Trained:
             try:
                 trained = _read(home, record)
             except Damaged as error:
+                # Damage, or the retention of a living attempt? Only who has written a record since may have removed it.
+                if home.log.has_grown(head):
+                    break
                 problems.append(f"commit {record.number} (step {record.step}) can't be used: {error}")
                 continue
             for problem in problems:
                 warn(f"{home.store.uri}: {problem}")
             return trained
-        # Damage, or the retention of a living attempt? Only who has written a record since may have removed it.
-        if not home.log.has_grown(head):
+        else:
             raise Damaged(f"{home.store.uri}: {'; '.join(problems)}")
     raise RunAgain(f"{home.store.uri}: its checkpoints change faster than they can be read; try again later")
 

@@ -29,7 +29,7 @@ def dump_backbone(*, model: str, store: str = "", output: str = "", outputs_dir:
         store: where the Backbone is kept, and what run:KEY and champion:NAME are looked up in.
 
     Returns:
-        uri and digest of the Backbone, branches, bytes, the check of each branch, merged adapters, model_digest,
+        uri and digest of the Backbone, branches (name -> family), check (of each), bytes, model_digest,
         checkpoint_uri, run_key, model_step, seconds. Of the same content the same Backbone, which is not written again.
 
     Raises:
@@ -69,11 +69,11 @@ def _dump(trained: Trained, folder: Path, store: str) -> BackboneCard:
     check = dump(assembly, preprocessing, network.eval(), folder)
     files = described(folder)
     digest = digest_of(files)
-    branches = [DumpedBranch(**{**part, "columns": tuple(part["columns"])}) for part in _plain(assembly)]
+    plain = assembly.portable().to_json()["branches"]
     return BackboneCard(
         digest=digest,
         files=files,
-        branches=tuple(branches),
+        branches=tuple(DumpedBranch(**{**one, "columns": tuple(one["columns"])}) for one in plain),
         model=trained.model,
         checkpoint=trained.checkpoint,
         run_key=trained.run_key,
@@ -84,10 +84,6 @@ def _dump(trained: Trained, folder: Path, store: str) -> BackboneCard:
         parent=trained.parent,
         versions=versions(),
     )
-
-
-def _plain(assembly: Any) -> list[dict[str, Any]]:
-    return assembly.portable().to_json()["branches"]
 
 
 def _result(card: BackboneCard) -> dict[str, Any]:

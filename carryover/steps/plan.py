@@ -6,7 +6,7 @@ run key                  the run this is, and the settings that it goes on with
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from carryover.steps.results import probe, resolve_store
 from carryover.steps.teacher import named_teacher
 from carryover.tasks.metrics import find_metric
 from carryover.train import recipe as recipes
-from carryover.train.limits import Limits, limits_of
+from carryover.train.limits import Limits, is_finished, limits_of
 from carryover.train.parent import EXTEND, Parent, parent_from_json
 from carryover.train.recipe import Recipe
 from carryover.train.remedy import AUTO
@@ -115,15 +115,19 @@ def make_plan(
         find_metric(made.optimization.val_metric, schema.problem_type)
     except WrongInput as error:
         raise WrongInput(f"optimization.val_metric: {error}") from None
-    rows = parents.mixture(parent, made, card, scratch, store=where.uri)
     limits = limits_of(
         made.optimization,
         made.env,
         made.resume,
-        rows=rows.new + rows.replayed if rows else card.splits["train"].rows,
+        rows=card.splits["train"].rows,
         validates=card.splits["validation"].rows > 0,
         time_limit=time_limit,
     )
+    finish, rows = home.finish_record(), None
+    # A finished run gives its Model again, whatever became of the data of its parent.
+    if not finish or not is_finished(finish.body, limits):
+        rows = parents.mixture(parent, made, card, scratch, store=where.uri)
+    limits = replace(limits, rows=rows.new + rows.replayed) if rows else limits
     return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit, rows, found_there)
 
 

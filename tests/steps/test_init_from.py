@@ -183,6 +183,12 @@ def test_only_what_is_new_is_learned_and_some_of_the_old_again(born: Born, tmp_p
     result = born.extend(keys, dataset=both.at)
     was = born.first.splits["train"].rows
     assert result["samples"] == both.splits["train"].rows - was + round(0.25 * was)
+    # Once it is finished, it is given again without what it was made of.
+    shutil.move(born.first.at, tmp_path / "away")
+    assert born.extend(keys, dataset=both.at)["digest"] == result["digest"]
+    with pytest.raises(WrongInput, match=r"data.mode delta: needs the dataset that Model .* was trained on"):
+        born.extend({**keys, "seed": 1}, dataset=both.at)
+    shutil.move(tmp_path / "away", born.first.at)
 
 
 def test_where_nothing_is_new_the_model_is_given_again(born: Born, tmp_path: Path) -> None:

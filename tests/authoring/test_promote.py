@@ -18,9 +18,11 @@ from tests.carry.small_models import small_model
 from tests.support import s3_server as s3
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store that processes share."""
+    uri = request.getfixturevalue("s3_store_uri") if request.param == "s3" else str(tmp_path / "store")
+    return open_store(uri)
 
 
 def digest(uri: str) -> str:
@@ -104,9 +106,9 @@ def test_a_champion_whose_files_are_gone_is_said(store: Store) -> None:
         champion(name="stars", store=store.uri)
 
 
-def test_a_store_that_settles_no_races_is_refused(store: Store, carryover_cli) -> None:
+def test_a_store_that_settles_no_races_is_refused(carryover_cli, tmp_path: Path) -> None:
     """A real one: rclone's S3 server ignores conditions, so that two runs would write over each other."""
-    uri = small_model(store, 1)
+    uri = small_model(open_store(str(tmp_path / "store")), 1)
     server = s3.start("rclone")
     try:
         place = f"s3://{s3.BUCKET}/careless"

@@ -289,7 +289,7 @@ def race(store: Store, tmp_path: Path, count: int) -> list[dict]:
             assert racer.stdout
             assert racer.stdout.readline() == "ready\n"
         start.touch()
-        return [json.loads(racer.communicate(timeout=200)[0]) for racer in racers]
+        return [json.loads(racer.communicate(timeout=600)[0]) for racer in racers]
     finally:
         for racer in racers:
             racer.kill()
@@ -303,6 +303,7 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(uri)
 
 
+@pytest.mark.timeout(900)
 def test_sixteen_at_once(shared: Store, tmp_path: Path) -> None:
     said = race(shared, tmp_path, 16)
     for name, count in (("first", 1), ("again", 16), ("reject", 16)):

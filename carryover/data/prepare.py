@@ -93,7 +93,7 @@ def _settings(request: Request) -> dict[str, Any]:
 
 def _described(card: DatasetCard, request: Request) -> DatasetCard:
     """Return a card of the store with the lineage of this request: the same content may have been prepared before."""
-    return replace(card, lineage=_lineage(request.reference, card.schema)) if request.reference else card
+    return replace(card, lineage=_lineage(request.reference, card.schema))
 
 
 def _lineage(reference: Reference | None, schema: Schema) -> dict[str, Any]:

@@ -131,17 +131,21 @@ def test_whole_numbers_may_get_fractions(tmp_path: Path, old: DatasetCard, capsy
         ((0, 1, 2), {0: 0.0, 1: 1.0, 2: 2.0}),
         ((0.5, 1.0, 2.0), {0.5: 0.5, 1.0: 1, 2.0: 2}),
         (("1", "01", "x"), {"1": "1", "01": "01", "x": "1"}),
+        ((False, True), {False: "False", True: "true"}),
     ],
 )
 def test_classes_keep_their_type_and_order_however_they_are_written(
     tmp_path: Path, classes: tuple, spelled: dict, ending: str
 ) -> None:
-    first = [{**row, "label": classes[row["id"] % 3]} for row in ROWS]
-    old = prepared(tmp_path, write(tmp_path / f"a.{ending}", first), problem_type="multiclass")
-    card = followed(tmp_path, [{**row, "label": spelled[classes[row["id"] % 3]]} for row in NEW], old.at, ending)
+    first = [{**row, "label": classes[row["id"] % len(classes)]} for row in ROWS]
+    old = prepared(tmp_path, write(tmp_path / f"a.{ending}", first), problem_type="classification")
+    now = [classes[row["id"] % len(classes)] for row in NEW]
+    rows = [{**row, "label": spelled[value]} for row, value in zip(NEW, now, strict=True)]
+    card = followed(tmp_path, rows, old.at, ending)
     assert card.schema.classes == old.schema.classes
     assert card.schema.label_column.arrow == old.schema.label_column.arrow
-    expected = {row["id"]: type(classes[0])(spelled[classes[row["id"] % 3]]) for row in NEW}
+    meant = {"x": "1"} if classes[-1] == "x" else {}
+    expected = {row["id"]: meant.get(value, value) for row, value in zip(NEW, now, strict=True)}
     found = table(card, "train", tmp_path / "s")
     assert dict(zip(found["id"].to_pylist(), found["label"].to_pylist(), strict=True)).items() <= expected.items()
 
@@ -208,6 +212,10 @@ def test_the_index_knows_whose_schema_was_followed(tmp_path: Path, old: DatasetC
     assert (again["digest"], again["changed"]) == (first["digest"], False)
     assert again["schema_from"] == {"kind": "dataset", "digest": old.digest, "uri": old.at}
     assert load_card(again["uri"]).lineage["schema_from"]["digest"] == old.digest
+    # The same content, prepared without a schema to follow, followed none.
+    types = {column.name: column.type for column in load_card(again["uri"]).schema.columns}
+    alone = prepare_data(source=[str(source)], label="label", column_types=types, store=str(tmp_path / "store"))
+    assert (alone["digest"], "drift" in alone) == (first["digest"], False)
 
 
 def test_the_command_line(carryover_cli: CarryoverCli) -> None:

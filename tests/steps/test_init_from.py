@@ -141,7 +141,7 @@ def test_data_that_does_not_fit_is_refused_with_all_reasons(born: Born, tmp_path
 
 def test_a_run_that_began_otherwise_is_not_this_one(born: Born) -> None:
     child = born.extend(STILL)
-    with pytest.raises(WrongInput, match=f"that run started from nothing, not from Model {born.model['digest']}"):
+    with pytest.raises(WrongInput, match=f"that run started from nothing, not from {born.model['digest']}"):
         born.extend(run_key=born.model["run_key"], dataset=born.first.at)
     assert born.extend(run_key=child["run_key"])["digest"] == child["digest"]
 

@@ -51,8 +51,20 @@ def _section(stream: Stream, results: Sequence[dict[str, Any]]) -> str:
     if by_arm[PLAIN]:
         learned = np.mean([[row["scores"][j][j] for j in range(len(tasks))] for row in by_arm[PLAIN]], axis=0)
         told = ", ".join(f"{task} {score:.3f}" for task, score in zip(tasks, learned, strict=True))
+        lines += _goals(stream, by_arm)
         lines += ["", f"When each task had just been learned, plainly: {told}."]
     return "\n".join([*lines, "", f"`python -m benchmarks.quality.streams --stream {stream.name}`", ""])
+
+
+def _goals(stream: Stream, by_arm: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Say of each arm with a goal on the last task whether it is reached."""
+    lines = []
+    for arm, (least, why) in stream.goals.items():
+        if by_arm[arm]:
+            mean = np.mean([row["scores"][-1][-1] for row in by_arm[arm]])
+            word = "reached" if mean >= least else "NOT reached"
+            lines += ["", f"{arm}, on the last task: {mean:.3f}; {word}: {least:g} ({why})."]
+    return lines
 
 
 def _cells(rows: Sequence[dict[str, Any]], plain: Sequence[dict[str, Any]]) -> list[str]:

@@ -119,8 +119,8 @@ STREAMS: tuple[Stream, ...] = (
         later={},
         arms={PLAIN: {}, "replay of all": {"data.replay.fraction": 1.0}},
         goals={PLAIN: (0.81, "asked for; AutoMM after the first 1,000 rows has 0.759")},
-        note="Both are tested on the 872 rows of GLUE's dev set, so nothing can be forgotten: this asks whether extending "
-        "helps.",
+        note="Both are tested on the 872 rows of GLUE's dev set, so nothing can be forgotten: this asks whether "
+        "extending helps.",
     ),
     Stream(
         name="classes",

@@ -1,11 +1,12 @@
 """Owns what a bare state dict may be weights of: names of checkpoints whose names and shapes fit it. Imports torch.
 
-    this machine's hub cache, the presets   configs of transformers, built without memory
-    timm's architectures                    of the kinds that its names speak of, for a few seconds
+    this machine's hub cache    configs of transformers, built without memory
+    timm's architectures        of the kinds that its names speak of, for a few seconds
 
-A hint for an error, never a choice: which checkpoint it is, a person says.
+A hint for an error, never a choice: which checkpoint it is, a person says. No hub is asked: an error has to be quick.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,14 +30,13 @@ _MARKS: Mapping[str, tuple[str, ...]] = {
 _SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
 
 
-def fitting(source: Shapes, families: Iterable[str], *, known: Iterable[str]) -> list[str]:
+def fitting(source: Shapes, families: Iterable[str]) -> list[str]:
     """Return up to five names that could be a `checkpoint_name`, those that fit best first.
 
     Args:
         families: of the branches that are left open.
-        known: names to try beside those in the cache.
     """
-    finders = {"hf_text": lambda: _encoders([*known]), "timm_image": lambda: _images(source)}
+    finders = {"hf_text": _encoders, "timm_image": lambda: _images(source)}
     scores: dict[str, float] = {}
     for family in families:
         for name, shapes in finders[family]() if family in finders else ():
@@ -51,22 +51,24 @@ def agreement(source: Shapes, shapes: Shapes) -> float:
     return len(match(source, target, find_pairs(source, target, ["x."])).loaded) / max(1, len(target))
 
 
-def _encoders(known: list[str]) -> Iterator[tuple[str, Shapes]]:
-    for name in dict.fromkeys([*_cached(), *known]):
-        shapes = _shapes(lambda name=name: hf_source.build_encoder(hf_source.open_config(name), None))
+def _encoders() -> Iterator[tuple[str, Shapes]]:
+    for name, folder in _cached().items():
+        shapes = _shapes(lambda folder=folder: hf_source.build_encoder(hf_source.open_config(folder), None))
         if shapes:
             yield name, shapes
 
 
-def _cached() -> list[str]:
-    """Return the models in this machine's hub cache."""
-    from huggingface_hub import scan_cache_dir
+def _cached() -> dict[str, str]:
+    """Return the models in this machine's hub cache: name -> folder."""
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        return sorted(found.repo_id for found in scan_cache_dir().repos if found.repo_type == "model")
+        names = sorted(found.repo_id for found in scan_cache_dir().repos if found.repo_type == "model")
     except CacheNotFound:
-        return []
+        return {}
+    configs = {name: try_to_load_from_cache(name, "config.json") for name in names}
+    return {name: os.path.dirname(place) for name, place in configs.items() if isinstance(place, str)}
 
 
 def _images(source: Shapes) -> Iterator[tuple[str, Shapes]]:

@@ -69,7 +69,7 @@ def check(found: Match, source: Source, *, heads: Sequence[str], strict: bool) -
         theirs = _names(found.ignored) or "none"
         mine = _names(f for f in found.new if not f.name.startswith(tuple(heads)))
         raise WrongInput(
-            f"--backbone {source.uri}: nothing in it fits the new model: no tensor has the name and the shape of one. "
+            f"{source.uri}: nothing in it fits the new model: no tensor has the name and the shape of one. "
             f"It has {theirs}; the model has {mine}"
         )
     if strict and (words := gaps(found, heads=heads)):

@@ -56,7 +56,7 @@ def keys_from(source: Source, given: Mapping[str, Any]) -> dict[str, Any]:
         )
         if has_key and part.folder and given.get(f"model.{name}.pretrained") is False:
             raise WrongInput(
-                f"model.{name}.pretrained: false asks for random weights, and --backbone has weights for it; leave one "
+                f"model.{name}.pretrained: false asks for random weights, and the source has weights for it; leave one "
                 "of the two out"
             )
         if has_key and checkpoint not in given and (part.folder or part.checkpoint):

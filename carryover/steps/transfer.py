@@ -22,7 +22,7 @@ from carryover.ground.storage import Store
 from carryover.steps.model_source import open_model
 from carryover.train import recipe as recipes
 from carryover.train.parent import TRANSFER, Parent, parent_from_json
-from carryover.train.presets import BACKBONES, PRESETS
+from carryover.train.presets import PRESETS
 
 if TYPE_CHECKING:
     from carryover.steps.plan import Plan
@@ -39,8 +39,8 @@ def sought(backbone: str, scratch: Path, *, store: Store) -> Sought:
     try:
         return open_source(backbone, scratch / "source", models=lambda source: open_model(source, store=store.uri))
     except WrongInput as error:
-        words = str(error).removeprefix(f"--backbone {backbone}: ")
-        raise WrongInput(f"--backbone {backbone}: {words}{_begun(backbone, store)}") from None
+        where = "" if backbone in str(error) else f"{backbone}: "
+        raise WrongInput(f"{where}{error}{_begun(backbone, store)}") from None
 
 
 def _begun(backbone: str, store: Store) -> str:
@@ -87,12 +87,12 @@ def _which(source: Source, families: Mapping[str, str]) -> str:
     try:
         shapes = {name: tuple(value.shape) for name, value in read_file(source.path(source.weights)).items()}
     except WrongInput as error:
-        return f"--backbone {error}"
-    found = fitting(shapes, families.values(), known=BACKBONES)
+        return str(error)
+    found = fitting(shapes, families.values())
     keys = " or ".join(f"model.{name}.checkpoint_name" for name in families)
     hint = f"shapes fit {', '.join(found)}" if found else "none that is known on this machine has these shapes"
     return (
-        f"--backbone {source.uri}: holds weights and not what they are weights of; name the checkpoint that they were "
+        f"{source.uri}: holds weights and not what they are weights of; name the checkpoint that they were "
         f"trained from by {keys} ({hint})"
     )
 

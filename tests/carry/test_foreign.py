@@ -354,3 +354,21 @@ def test_a_store_far_away_is_as_good(bert: Path, tmp_path: Path, s3_store_uri: s
     assert began.source.digest == opened(str(bert), tmp_path / "two").source.digest
     file = Began(f"{s3_store_uri}/weights.safetensors", tmp_path / "three", model__hf_text__checkpoint_name=str(bert))
     assert same(encoder(bert), file.below("hf_text.encoder."))
+
+
+def test_what_a_bare_state_dict_may_be_is_found_without_a_hub(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache as the hub's library keeps it; the network would be asked where a name is not in it."""
+    from huggingface_hub import constants
+
+    from carryover.carry.candidates import fitting
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--someone--tiny-bert"
+    shutil.copytree(bert, place / "snapshots" / "abc")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("abc")
+    shapes = {f"module.{name}": tuple(value.shape) for name, value in encoder(bert).items()}
+    assert fitting(shapes, ["hf_text"]) == ["someone/tiny-bert"]
+    assert fitting(dict.fromkeys(shapes, (3,)), ["hf_text", "clip"]) == []

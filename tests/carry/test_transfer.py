@@ -159,7 +159,7 @@ def test_lora_of_the_new_task_goes_onto_what_was_taken(trained: Trained) -> None
 
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a gap": ({"strict": True}, {}, r"--strict: .* leaves gaps: new .*fusion_mlp\.adapter"),
-    "random weights": ({}, {"model.hf_text.pretrained": False}, "asks for random weights, and --backbone has weights"),
+    "random weights": ({}, {"model.hf_text.pretrained": False}, "asks for random weights, and the source has weights"),
     "a run from elsewhere": ({"run_key": "MODEL"}, {}, r"not on .*can't change its data"),
     "no source": ({"backbone": ""}, {}, "--backbone: empty"),
 }

@@ -203,7 +203,7 @@ CASES: tuple[Case, ...] = (
         label="label",
         problem_type="multiclass",
         metric="accuracy",
-        arms={"resnet10t, random weights": IMAGE},
+        arms={"resnet10t, random weights": {**IMAGE, "optimization.max_epochs": 20}},
         column_types={"file": "image_path"},
         note=_NO_WEIGHTS,
     ),

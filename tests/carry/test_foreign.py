@@ -29,6 +29,7 @@ from carryover.models.peft import Adaptation
 from carryover.tasks.task import make_task, task_files
 from carryover.train import recipe as recipes
 from tests.support.tiny_bert import save_tiny_bert
+from tests.support.tiny_clip import save_tiny_clip
 from tests.support.tiny_timm import save_tiny_timm
 
 LABEL = Column("y", "categorical", "string", {"counts": {"no": 5, "yes": 5}})
@@ -178,9 +179,11 @@ def test_automms_predictor_with_lora_is_merged(bert: Path, tmp_path: Path) -> No
     assert not began.match.ignored
 
 
-def written(bert: Path, store: Path, adaptation: Adaptation | None, schema: Schema = TEXTS) -> tuple[str, Network]:
+def written(
+    keys: Mapping[str, Any], store: Path, adaptation: Adaptation | None = None, schema: Schema = TEXTS
+) -> tuple[str, Network]:
     """Write a Model that nobody trained, with noise in its adapters; returns its URI and its network."""
-    made = recipes.make({"model.hf_text.checkpoint_name": str(bert)})
+    made = recipes.make(keys)
     assembly = choose(made.model, schema, DataConfig(), adaptation=adaptation)
     preprocessing, task = build_preprocessing(assembly, schema, DataConfig()), make_task(schema, DataConfig())
     network = build_network(assembly, preprocessing, task.num_outputs)
@@ -198,7 +201,7 @@ def written(bert: Path, store: Path, adaptation: Adaptation | None, schema: Sche
 def test_a_model_gives_all_branches_with_adapters_merged(
     adaptation: Adaptation | None, bert: Path, tmp_path: Path
 ) -> None:
-    uri, network = written(bert, tmp_path / "store", adaptation)
+    uri, network = written({"model.hf_text.checkpoint_name": str(bert)}, tmp_path / "store", adaptation)
     began = Began(uri, tmp_path / "scratch")
     features = {"hf_text/ids": torch.arange(5, 11).view(1, 6), "hf_text/mask": torch.ones(1, 6, dtype=torch.long)}
     features |= {"hf_text/segments": torch.zeros(1, 6, dtype=torch.long)}
@@ -213,11 +216,33 @@ def test_a_model_gives_all_branches_with_adapters_merged(
 
 
 def test_a_models_head_is_for_its_own_classes(bert: Path, tmp_path: Path) -> None:
-    uri, _ = written(bert, tmp_path / "store", None)
+    uri, _ = written({"model.hf_text.checkpoint_name": str(bert)}, tmp_path / "store")
     other = Schema("y", "binary", ("off", "on"), TEXTS.columns)
     began = Began(uri, tmp_path / "scratch", other)
     assert {fate.why for fate in began.match.new} == {"the label or its classes are others"}
     assert not gaps(began.match, heads=heads(began.assembly))
+
+
+def numbers(*names: str) -> Schema:
+    known = {"count": 5, "mean": 0.0, "std": 1.0}
+    return Schema("y", "binary", ("no", "yes"), (*(Column(n, "numerical", "double", known) for n in names), LABEL))
+
+
+def test_what_is_bound_to_columns_is_taken_for_the_same_columns_alone(tmp_path: Path) -> None:
+    uri, _ = written({"model.names": ["ft_transformer"]}, tmp_path / "store", schema=numbers("a", "b"))
+    assert not Began(uri, tmp_path / "one", numbers("a", "b")).match.new
+    other = Began(uri, tmp_path / "two", numbers("c", "d")).match
+    assert {fate.name.split(".")[1] for fate in other.new} == {"numerical_feature_tokenizer"}
+    assert any(fate.name.startswith("ft_transformer.transformer.") for fate in other.loaded)
+
+
+def test_a_clip_folder_gives_the_towers_that_are_wanted(tmp_path: Path) -> None:
+    folder = save_tiny_clip(tmp_path / "clip")
+    both = Schema("y", "binary", ("no", "yes"), (TEXTS.columns[0], *IMAGES.columns))
+    for schema, towers in ((both, {"images", "texts"}), (IMAGES, {"images"})):
+        began = Began(str(folder), tmp_path / str(len(towers)), schema)
+        assert {fate.name.split(".")[1] for fate in began.match.loaded} == towers
+        assert {fate.name for fate in began.match.new} == {"clip.head.weight", "clip.head.bias"}
 
 
 def test_adapters_are_never_dropped(bert: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from carryover.train.remedy import RemedyConfig
 # What makes the Model's preprocessing and outputs: it comes with the Model, ready made.
 FIXED = ("data.numerical.", "data.categorical.", "data.text.", "data.image.", "data.label.", "data.pos_label")
 # What belongs to one run and not to the model it made.
-NOT_INHERITED = ("distiller.", "data.mode", "data.replay.", "remedy.", "model.")
+NOT_INHERITED = ("distiller.", "data.mode", "data.replay.", "remedy.", "model.", "optimization.carry_optimizer")
 
 
 def extended(source: str, card: DatasetCard, *, store: str, grow_classes: bool = False) -> tuple[Parent, Found]:

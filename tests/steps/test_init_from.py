@@ -146,6 +146,7 @@ def test_a_run_that_began_otherwise_is_not_this_one(born: Born) -> None:
     assert born.extend(run_key=child["run_key"])["digest"] == child["digest"]
 
 
+@pytest.mark.slow
 def test_adapters_are_put_into_a_model_and_merged_out_of_one(tmp_path: Path) -> None:
     lines = [f"{word} {n} movie,{liked}" for n in range(60) for word, liked in (("good", "yes"), ("bad", "no"))]
     (tmp_path / "rows.csv").write_text("\n".join(["said,liked", *lines]) + "\n")

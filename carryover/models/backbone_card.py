@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from carryover.ground.cards import parsed
 from carryover.ground.digests import canonical, digest, short
 from carryover.ground.errors import WrongInput
 from carryover.ground.uris import is_member
@@ -124,27 +125,21 @@ def parse_card(data: bytes, *, where: str) -> BackboneCard:
     Raises:
         WrongInput: when it is no backbone card, of another format, or says a digest that its files do not have.
     """
-    try:
-        value = json.loads(data)
-        if value["kind"] != "backbone":
-            raise WrongInput(f"{where}: describes a {value['kind']}, not a backbone")
-        if value["format"] != FORMAT:
-            raise WrongInput(f"{where}: has format {value['format']}; this version reads format {FORMAT}")
-        card = BackboneCard(
-            digest=value["digest"],
-            files={name: ModelFile(**file) for name, file in value["files"].items()},
-            branches=tuple(DumpedBranch(**{**one, "columns": tuple(one["columns"])}) for one in value["branches"]),
-            check={name: RoundTrip(**one) for name, one in value["check"].items()},
-            **{name: value[name] for name in _SAME},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, WrongInput):
-            raise
-        raise WrongInput(f"{where}: is not a whole backbone card ({type(error).__name__}: {error})") from error
+    card = parsed(data, _made, kind="backbone", format=FORMAT, where=where)
     _check_names(card, where)
     if digest_of(card.files) != card.digest:
         raise WrongInput(f"{where}: damaged, its digest is not that of the files it names")
     return card
+
+
+def _made(value: Mapping[str, Any]) -> BackboneCard:
+    return BackboneCard(
+        digest=value["digest"],
+        files={name: ModelFile(**file) for name, file in value["files"].items()},
+        branches=tuple(DumpedBranch(**{**one, "columns": tuple(one["columns"])}) for one in value["branches"]),
+        check={name: RoundTrip(**one) for name, one in value["check"].items()},
+        **{name: value[name] for name in _SAME},
+    )
 
 
 def _check_names(card: BackboneCard, where: str) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carryover.data.schema import Schema
+from carryover.ground.cards import parsed
 from carryover.ground.digests import canonical, digest, short
 from carryover.ground.errors import WrongInput
 from carryover.ground.uris import is_member
@@ -127,25 +128,20 @@ def parse_card(data: bytes, *, where: str) -> ModelCard:
     Raises:
         WrongInput: when it is no model card, of another format, or says a digest that its files do not have.
     """
-    try:
-        value = json.loads(data)
-        if value["kind"] != "model":
-            raise WrongInput(f"{where}: describes a {value['kind']}, not a model")
-        if value["format"] != FORMAT:
-            raise WrongInput(f"{where}: has format {value['format']}; this version reads format {FORMAT}")
-        files = {name: ModelFile(**file) for name, file in value["files"].items()}
-        same = {name: value[name] for name in _SAME} | {name: value[name] for name in _LATER if name in value}
-        card = ModelCard(schema=Schema.from_json(value["schema"]), files=files, **same)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, WrongInput):
-            raise
-        raise WrongInput(f"{where}: is not a whole model card ({type(error).__name__}: {error})") from error
+    card = parsed(data, _made, kind="model", format=FORMAT, where=where)
+    files = card.files
     outside = [name for name in files if not is_member(name)]
     if outside:
         raise WrongInput(f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read")
     if digest_of(files) != card.digest:
         raise WrongInput(f"{where}: damaged, its digest is not that of the files it names")
     return card
+
+
+def _made(value: Mapping[str, Any]) -> ModelCard:
+    files = {name: ModelFile(**file) for name, file in value["files"].items()}
+    same = {name: value[name] for name in _SAME} | {name: value[name] for name in _LATER if name in value}
+    return ModelCard(schema=Schema.from_json(value["schema"]), files=files, **same)
 
 
 # What the file and the dataclass spell alike.

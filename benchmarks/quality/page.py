@@ -19,7 +19,7 @@ RESAMPLES = 2000
 HEAD = """\
 # Quality: what models reach on small real data
 
-Written by `make quality` from `benchmarks/results/quality.jsonl`. Each arm is trained with three seeds on a fixed split
+Written by `make quality` from the lines in `benchmarks/results/`. Each arm is trained with three seeds on a fixed split
 and scored on test rows that nothing was chosen by; a tenth of the training rows chooses the best weights. *Spread* is
 the range over seeds. *Interval*: 95 %, bootstrap over test rows of the mean over seeds. Small samples, small models,
 few epochs: the numbers compare arms here, and do not compare with published ones. What is not reached is said so.

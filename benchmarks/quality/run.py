@@ -19,10 +19,10 @@ from benchmarks.quality import streams
 from benchmarks.quality.cases import CASES, DATA, ROOT, SEEDS, Case
 from benchmarks.quality.command import WORK, carryover, resolved
 from benchmarks.quality.page import PAGE, page
+from benchmarks.quality.results import Results
 from carryover import __version__
 
-RESULTS = ROOT / "benchmarks" / "results" / "quality.jsonl"
-KEY = ("case", "arm", "seed")
+RESULTS = Results(ROOT / "benchmarks" / "results" / "quality.jsonl", key=("case", "arm", "seed"))
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         dataset = prepare(case)
         for arm in case.arms:
             for seed in asked.seeds if not asked.arm or arm in asked.arm else ():
-                put(score(case, arm, seed, dataset))
+                RESULTS.put(score(case, arm, seed, dataset))
     if not asked.page_only and not asked.case:
         streams.run(streams=None, arms=None, seeds=asked.seeds)
     write_page()
@@ -50,7 +50,7 @@ def main() -> None:
 
 def write_page() -> None:
     """Write docs/quality.md from the results there are."""
-    PAGE.write_text(page(read(), streams.read()), encoding="utf-8")
+    PAGE.write_text(page(RESULTS.read(), streams.RESULTS.read()), encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
 
 
@@ -105,21 +105,6 @@ def score(case: Case, arm: str, seed: int, dataset: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "version": __version__,
     }
-
-
-def read() -> list[dict[str, Any]]:
-    """Return all results."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-
-
-def put(row: dict[str, Any]) -> None:
-    """Add a result, in the place of an older one of the same case, arm and seed."""
-    rows = [old for old in read() if any(old[key] != row[key] for key in KEY)]
-    rows = sorted([*rows, row], key=lambda one: tuple(one[key] for key in KEY))
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
 
 
 def _short(value: Any) -> Any:

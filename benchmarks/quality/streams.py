@@ -24,10 +24,10 @@ import yaml
 
 from benchmarks.quality.cases import DATA, IMAGE, ROOT, SEEDS, TEXT, Tables
 from benchmarks.quality.command import WORK, carryover, resolved
+from benchmarks.quality.results import Results
 from carryover import __version__
 
-RESULTS = ROOT / "benchmarks" / "results" / "streams.jsonl"
-KEY = ("stream", "arm", "seed")
+RESULTS = Results(ROOT / "benchmarks" / "results" / "streams.jsonl", key=("stream", "arm", "seed"))
 PLAIN = "plain"
 
 
@@ -174,7 +174,7 @@ def run(*, streams: list[str] | None, arms: list[str] | None, seeds: list[int]) 
         for seed in seeds:
             for arm in stream.arms:
                 if not arms or arm in arms:
-                    put(learn(stream, arm, seed))
+                    RESULTS.put(learn(stream, arm, seed))
 
 
 def learn(stream: Stream, arm: str, seed: int) -> dict[str, Any]:
@@ -232,21 +232,6 @@ def _prepare(stream: Stream, task: str, *, first: str) -> str:
         *follow, "--output", str(folder / "data"),
     )  # fmt: skip
     return str(folder / "data")
-
-
-def read() -> list[dict[str, Any]]:
-    """Return all results."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-
-
-def put(row: dict[str, Any]) -> None:
-    """Add a result, in the place of an older one of the same stream, arm and seed."""
-    rows = [old for old in read() if any(old[key] != row[key] for key in KEY)]
-    rows = sorted([*rows, row], key=lambda one: tuple(one[key] for key in KEY))
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

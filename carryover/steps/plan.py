@@ -107,6 +107,13 @@ def make_plan(
         home = RunHome.open(where, run_key)
         made, changes = _this_run(home, run_key, given, made)
     schema = parents.schema_of(parent, card.schema)
+    _check(made, parent, schema, card)
+    limits, rows = _rows(made, parent, card, home, scratch, where=where, time_limit=time_limit)
+    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit, rows, found_there)
+
+
+def _check(made: Recipe, parent: Parent | None, schema: Schema, card: DatasetCard) -> None:
+    """Raise WrongInput for keys that don't suit the data, or what the run starts from."""
     extends = parent is not None and parent.kind == EXTEND
     made.remedy.check_parent(extends=extends, teacher=bool(made.distiller.teacher))
     if made.remedy.wise_ft == AUTO and not card.splits["validation"].rows:
@@ -115,6 +122,19 @@ def make_plan(
         find_metric(made.optimization.val_metric, schema.problem_type)
     except WrongInput as error:
         raise WrongInput(f"optimization.val_metric: {error}") from None
+
+
+def _rows(
+    made: Recipe,
+    parent: Parent | None,
+    card: DatasetCard,
+    home: RunHome,
+    scratch: Path,
+    *,
+    where: Store,
+    time_limit: float | None,
+) -> tuple[Limits, Mixture | None]:
+    """Return when training ends, and the rows to train on where they are not just the dataset's own."""
     limits = limits_of(
         made.optimization,
         made.env,
@@ -127,8 +147,7 @@ def make_plan(
     # A finished run gives its Model again, whatever became of the data of its parent.
     if not finish or not is_finished(finish.body, limits):
         rows = parents.mixture(parent, made, card, scratch, store=where.uri)
-    limits = replace(limits, rows=rows.new + rows.replayed) if rows else limits
-    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit, rows, found_there)
+    return replace(limits, rows=rows.new + rows.replayed) if rows else limits, rows
 
 
 def _named_run(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # A name without one of these is not even looked for: each look is a request where the source is an object store.
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 THREADS = 16
+# The array of a preprocessor that is the label itself, turned as the picture was.
+TRUTH = "truth"
 
 
 class NotUsable(Exception):

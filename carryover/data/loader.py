@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from carryover.data.images import NotUsable
+from carryover.data.images import TRUTH, NotUsable
 from carryover.data.order import mix, rows_at
 from carryover.data.rows import Rows
 from carryover.ground.errors import WrongInput
@@ -53,7 +53,7 @@ class Micro(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A prepared micro-batch: features [b, ...], targets [b] and the rows of the split they are."""
+    """A prepared micro-batch: features [b, ...], targets [b, ...] and the rows of the split they are."""
 
     micro: Micro
     features: dict[str, Tensor]
@@ -138,6 +138,10 @@ class MicroBatches(Dataset[Batch]):
             rows = rows_at(positions, rows=len(self.split), seed=self.seed, epoch=micro.epoch)
         table, features, rows = self._usable(rows, micro.epoch)
         tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in features.items()}
+        # A label that was turned with its picture stands among the features: "<branch>/truth".
+        turned = next((value for name, value in tensors.items() if name.endswith(f"/{TRUTH}")), None)
+        if turned is not None:
+            return Batch(micro, tensors, turned, rows)
         return Batch(micro, tensors, torch.from_numpy(np.ascontiguousarray(self.targets(table))), rows)
 
     def _usable(self, rows: np.ndarray, epoch: int) -> tuple[pa.Table, dict[str, np.ndarray], np.ndarray]:

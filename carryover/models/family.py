@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from carryover.data.config import DataConfig
+from carryover.data.images import TRUTH as TRUTH
 from carryover.data.schema import Column, Schema
 
 if TYPE_CHECKING:
@@ -20,17 +21,25 @@ if TYPE_CHECKING:
 
 
 class Output(NamedTuple):
-    """What one branch gives: features [B, F], and logits [B, C] where it has a head of its own."""
+    """What one branch gives: features [B, F], and logits [B, ...] where it has a head of its own.
+
+    `losses` [B] are what a branch gives in training that computes its loss itself, in the place of logits.
+    """
 
     features: "Tensor"
     logits: "Tensor | None"
+    losses: "Tensor | None" = None
 
 
 class Outputs(NamedTuple):
-    """What a whole network gives: logits [B, C], and (weight, logits [B, C]) of each branch's auxiliary head."""
+    """What a whole network gives: logits [B, ...], and (weight, logits [B, C]) of each branch's auxiliary head.
+
+    Where a network computes its own loss, training has `losses` [B], and logits that stand for nothing.
+    """
 
     logits: "Tensor"
     auxiliary: "tuple[tuple[float, Tensor], ...]" = ()
+    losses: "Tensor | None" = None
 
 
 class Preprocessor(Protocol):
@@ -41,6 +50,9 @@ class Preprocessor(Protocol):
 
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Return feature name -> array whose first dimension is the number of rows.
+
+        Where the family `reads_label`, training adds TRUTH: the label, turned as the picture was, with the number of
+        rows first; it becomes what the loss compares with.
 
         Args:
             rows: the batch, with at least the branch's columns; their Arrow types may differ from those of the fit.
@@ -137,6 +149,11 @@ def has_backbone(family: Any) -> bool:
 def can_dump(family: Any) -> bool:
     """Tell whether a registered family has the words of `Dumps`."""
     return hasattr(family, "dump")
+
+
+def reads_label(family: Any) -> bool:
+    """Tell whether a registered family's preprocessor turns the label as it turns the picture."""
+    return bool(getattr(family, "reads_label", False))
 
 
 def fuses(family: Any) -> bool:

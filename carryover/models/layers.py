@@ -210,7 +210,8 @@ class Network(nn.Module):
             features = {key.removeprefix(start): value for key, value in batch.items() if key.startswith(start)}
             outputs.append(self.get_submodule(name)(features))
         if self.fusion_name is None:
-            assert outputs[0].logits is not None
-            return Outputs(outputs[0].logits)
+            only = outputs[0]
+            logits = only.features if only.logits is None else only.logits
+            return Outputs(logits, losses=only.losses)
         fused = self.get_submodule(self.fusion_name)([output.features for output in outputs])
         return Outputs(fused.logits, tuple((self.weight, out.logits) for out in outputs if out.logits is not None))

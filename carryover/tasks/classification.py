@@ -98,8 +98,11 @@ class ClassificationTask:
         shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
+    def kept(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+        return logits, targets
+
     def truth(self, targets: np.ndarray) -> np.ndarray:
-        return targets
+        return targets.astype(np.int64)
 
 
 def _wide(logits: "Tensor") -> "Tensor":

@@ -6,6 +6,7 @@ A metric without a value on the data at hand (one class only, a constant, no row
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy as np
 from carryover.data.schema import Scalar
 from carryover.ground.config import nearest
 from carryover.ground.errors import WrongInput
+from carryover.tasks import boxes, segments
 
 BINARY, MULTICLASS, REGRESSION = "binary", "multiclass", "regression"
+DETECTION, SEGMENTATION = "object_detection", "semantic_segmentation"
 CLASSIFICATION = (BINARY, MULTICLASS)
 
 
@@ -23,8 +26,9 @@ class Scored:
     """What a metric is computed from.
 
     Attributes:
-        targets: class indices int64[N], or numbers float64[N].
-        predictions: probabilities float64[N, C], or numbers float64[N].
+        targets: class indices int64[N], or numbers float64[N], or boxes float64[N, M, 6] (detection.py).
+        predictions: probabilities float64[N, C], or numbers float64[N], or boxes float64[N, K, 6], or confusion
+            matrices of pixels float64[N, C, C] (segmentation.py).
         classes: number of classes, 0 for regression.
         positive: index of the positive class of a binary problem.
     """
@@ -50,6 +54,16 @@ class Scored:
     @property
     def positive_probability(self) -> np.ndarray:
         return self.predictions[:, self.positive]
+
+    @cached_property
+    def coco(self) -> boxes.CocoScores:
+        """COCO's scores of boxes: all its metrics come from one evaluation."""
+        return boxes.coco_scores(self.targets, self.predictions, self.classes)
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """Confusion matrix of all pictures' pixels, float64[C, C]."""
+        return self.predictions.sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -163,16 +177,23 @@ def _correlation(name: str) -> Callable[[Scored], float]:
 _ALL = (
     Metric("accuracy", True, CLASSIFICATION, _accuracy, ("acc",)),
     Metric("average_precision", True, CLASSIFICATION, _average_precision, ("ap",)),
+    *(
+        Metric(name, True, (DETECTION,), boxes.coco_metric(name), (name.replace("_", ""),) if "_" in name else ())
+        for name in boxes.SUMMARY
+    ),
     Metric("balanced_accuracy", True, CLASSIFICATION, _balanced_accuracy),
+    Metric("dice", True, (SEGMENTATION,), segments.dice),
     Metric("f1", True, (BINARY,), _f1(BINARY), ("f1_binary",)),
     Metric("f1_macro", True, CLASSIFICATION, _f1("macro")),
     Metric("f1_micro", True, CLASSIFICATION, _f1("micro")),
     Metric("f1_weighted", True, CLASSIFICATION, _f1("weighted")),
+    Metric("iou", True, (SEGMENTATION,), segments.iou, ("mean_iou", "miou")),
     Metric("log_loss", False, CLASSIFICATION, _log_loss, ("nll", "cross_entropy", "ce")),
     Metric("mae", False, (REGRESSION,), _mae, ("mean_absolute_error",)),
     Metric("mcc", True, CLASSIFICATION, _mcc, ("matthews_corrcoef",)),
     Metric("mse", False, (REGRESSION,), _mse, ("mean_squared_error",)),
     Metric("pearsonr", True, (REGRESSION,), _correlation("pearsonr"), ("pearson",)),
+    Metric("pixel_accuracy", True, (SEGMENTATION,), segments.pixel_accuracy),
     Metric("quadratic_kappa", True, CLASSIFICATION, _quadratic_kappa, ("cohen_kappa",)),
     Metric("r2", True, (REGRESSION,), _r2),
     Metric("rmse", False, (REGRESSION,), lambda scored: math.sqrt(_mse(scored)), ("root_mean_squared_error",)),
@@ -182,12 +203,14 @@ _ALL = (
 )
 METRICS = {metric.name: metric for metric in _ALL}
 ALIASES = {alias: metric.name for metric in _ALL for alias in metric.aliases}
-DEFAULTS = {BINARY: "roc_auc", MULTICLASS: "accuracy", REGRESSION: "rmse"}
+DEFAULTS = {BINARY: "roc_auc", MULTICLASS: "accuracy", REGRESSION: "rmse", DETECTION: "map", SEGMENTATION: "iou"}
 # What evaluate reports where nothing is asked for; the default comes first.
 REPORTED = {
     BINARY: ("roc_auc", "accuracy", "balanced_accuracy", "f1", "average_precision", "log_loss", "mcc"),
     MULTICLASS: ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted", "log_loss", "mcc", "roc_auc"),
     REGRESSION: ("rmse", "mae", "mse", "r2", "pearsonr", "spearmanr"),
+    DETECTION: boxes.SUMMARY,
+    SEGMENTATION: ("iou", "dice", "pixel_accuracy"),
 }
 
 
@@ -210,26 +233,6 @@ def find_metric(name: str, problem_type: str) -> Metric:
     return metric
 
 
-def score(
-    metric: Metric,
-    *,
-    targets: np.ndarray,
-    predictions: np.ndarray,
-    classes: Sequence[Scalar] | None = None,
-    positive: int | None = None,
-) -> float:
-    """Return one metric's value, NaN where it has none.
-
-    Args:
-        targets: as `Task.truth` gives them: class indices int64[N], or numbers float64[N].
-        predictions: as `Task.predictions` gives them: float64[N, C] or float64[N].
-        classes: the task's classes, None for regression.
-        positive: index of the positive class; the second of two where not given.
-    """
-    place = (1 if len(classes or ()) > 1 else 0) if positive is None else positive
-    return value(metric, Scored(targets, predictions, len(classes or ()), place))
-
-
 def value(metric: Metric, scored: Scored) -> float:
     """Return one metric's value, NaN where it has none."""
     if not len(scored.targets) or not np.isfinite(scored.predictions).all():
@@ -246,8 +249,27 @@ def score_all(
     classes: Sequence[Scalar] | None = None,
     positive: int | None = None,
 ) -> dict[str, float]:
-    """Return metric name -> value; see `score`."""
-    return {
-        metric.name: score(metric, targets=targets, predictions=predictions, classes=classes, positive=positive)
-        for metric in metrics
-    }
+    """Return metric name -> value, NaN where it has none.
+
+    Args:
+        targets: as `Task.truth` gives them.
+        predictions: as `Task.predictions` gives them.
+        classes: the task's classes, None for regression.
+        positive: index of the positive class; the second of two where not given.
+    """
+    place = (1 if len(classes or ()) > 1 else 0) if positive is None else positive
+    scored = Scored(targets, predictions, len(classes or ()), place)
+    return {metric.name: value(metric, scored) for metric in metrics}
+
+
+def score(
+    metric: Metric,
+    *,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    classes: Sequence[Scalar] | None = None,
+    positive: int | None = None,
+) -> float:
+    """Return one metric's value, NaN where it has none; see `score_all`."""
+    found = score_all([metric], targets=targets, predictions=predictions, classes=classes, positive=positive)
+    return found[metric.name]

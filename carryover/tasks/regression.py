@@ -81,6 +81,9 @@ class RegressionTask:
             values = 0.5 * (1.0 + np.tanh(0.5 * values))
         return values * self.scale + self.shift
 
+    def kept(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+        return logits, targets
+
     def truth(self, targets: np.ndarray) -> np.ndarray:
         return np.asarray(targets, dtype=np.float64) * self.scale + self.shift
 

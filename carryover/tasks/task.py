@@ -23,7 +23,9 @@ TASKS = Registry(
     {
         "binary": "carryover.tasks.classification:ClassificationTask",
         "multiclass": "carryover.tasks.classification:ClassificationTask",
+        "object_detection": "carryover.tasks.detection:DetectionTask",
         "regression": "carryover.tasks.regression:RegressionTask",
+        "semantic_segmentation": "carryover.tasks.segmentation:SegmentationTask",
     },
     group="carryover.tasks",
 )
@@ -57,6 +59,8 @@ class Task(Protocol):
     def targets(self, rows: pa.Table) -> np.ndarray:
         """Return what the loss compares with, [B]: int64 class indices, or float32 numbers as scaled for training.
 
+        Pictures have more of it: boxes [B, M, 6] (detection.py), masks [B, H, W] (segmentation.py).
+
         Raises:
             WrongInput: names the value or the gap that the label has and the task has no place for.
         """
@@ -66,12 +70,19 @@ class Task(Protocol):
         """Return each sample's loss [B], auxiliary losses included, in at least float32."""
         ...
 
+    def kept(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return what is kept of a batch to compute scores from, [B, W] and [B] or [B, W]: logits and targets as given.
+
+        Rows may differ in W from batch to batch; the shorter ones are filled up with -1.
+        """
+        ...
+
     def predictions(self, logits: np.ndarray) -> np.ndarray:
-        """Return probabilities float64[N, C], or numbers in the label's own unit float64[N], from logits [N, C]."""
+        """Return probabilities float64[N, C], or numbers in the label's own unit float64[N], from what was kept."""
         ...
 
     def truth(self, targets: np.ndarray) -> np.ndarray:
-        """Return targets as metrics compare them: class indices as they are, numbers in the label's own unit."""
+        """Return kept targets as metrics compare them: class indices, numbers in the label's own unit."""
         ...
 
     def grown(self, schema: Schema) -> "Task":

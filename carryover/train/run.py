@@ -332,7 +332,7 @@ class SplitValidator:
         mine = predict(
             self._engine.network,
             loader.load(micros, self._batches, workers=self._workers),
-            num_outputs=self._parts.task.num_outputs,
+            self._parts.task,
             device=self._engine.device,
             dtype=self._engine.dtype,
             autocast=self._engine.autocast,

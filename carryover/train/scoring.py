@@ -54,7 +54,7 @@ class Scorer:
         return predict(
             self.model.network,
             load(micros, batches, workers=0),
-            num_outputs=self.task.num_outputs,
+            self.task,
             device=self.device,
             dtype=next(self.model.network.parameters()).dtype,
         )

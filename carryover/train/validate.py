@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from carryover.data.loader import Batch
 from carryover.ground import dist
-from carryover.models.family import Outputs
 from carryover.tasks.metrics import Metric, score_all
 from carryover.tasks.task import Task
 
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
+# What stands behind the end of a row that is shorter than others: no class, no score.
+_NOTHING = -1
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Predicted:
     """What a network said of some rows, in the order they came.
 
     Attributes:
-        logits: float32[N, C], or float64 where the network computes in it.
-        targets: as the task's `targets` gives them, [N].
+        logits: float32[N, W], or float64 where the network computes in it; as the task's `kept` gives them.
+        targets: as the task's `kept` gives them, [N] or [N, W].
         rows: which rows of the split they are, int64[N].
     """
 
@@ -41,8 +42,8 @@ class Predicted:
 def predict(
     network: nn.Module,
     batches: Iterable[Batch],
+    task: Task,
     *,
-    num_outputs: int,
     device: torch.device,
     dtype: torch.dtype | None = None,
     autocast: Autocast = contextlib.nullcontext,
@@ -52,7 +53,6 @@ def predict(
     Not collective: give the bare network, and the batches of this rank.
 
     Args:
-        num_outputs: C, for the shape of an empty result.
         dtype: of real-valued inputs, as `Batch.to` takes it.
         autocast: gives the context that the network computes in.
     """
@@ -67,20 +67,21 @@ def predict(
                 with autocast():
                     output = network(batch.to(device, dtype).features).logits
                 # Kept on the device: a copy for each batch would make it wait.
-                logits.append(output if output.element_size() >= 4 else output.float())
-                targets.append(batch.targets)
+                said, truth = task.kept(output if output.element_size() >= 4 else output.float(), batch.targets)
+                logits.append(said)
+                targets.append(truth)
                 rows.append(batch.rows)
     finally:
         network.train(training)
     if not logits:
-        return Predicted(np.empty((0, num_outputs), np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-    return Predicted(torch.cat(logits).cpu().numpy(), torch.cat(targets).numpy(), np.concatenate(rows))
+        return Predicted(np.empty((0, task.num_outputs), np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+    return Predicted(_joined(logits).cpu().numpy(), _joined(targets).numpy(), np.concatenate(rows))
 
 
 def gathered(mine: Predicted, device: torch.device) -> Predicted:
     """Return all ranks' predictions in row order, the same on every rank, whatever their number. Collective.
 
-    A rank without a row takes part with an empty result, so dtypes are made equal first.
+    A rank without a row takes part with an empty result, so dtypes and widths are made equal first.
     """
     if dist.world() == 1:
         return mine.in_row_order()
@@ -88,27 +89,32 @@ def gathered(mine: Predicted, device: torch.device) -> Predicted:
     def together(part: np.ndarray) -> np.ndarray:
         # Numbers below 2^53, class indices and float32 all survive float64 unchanged.
         tensor = torch.from_numpy(part.astype(np.float64)).to(device)
+        mine = torch.tensor([[tensor.dim(), tensor.shape[-1] if tensor.dim() > 1 else 0]], device=device)
+        dims, width = torch.cat(dist.gather_rows(mine)).amax(dim=0).tolist()
+        if dims > 1:
+            tensor = _widened(tensor.reshape(len(tensor), -1) if len(tensor) else tensor.new_empty(0, width), width)
         return torch.cat(dist.gather_rows(tensor)).cpu().numpy()
 
     logits, targets, rows = together(mine.logits), together(mine.targets), together(mine.rows)
     return Predicted(logits, targets, rows.astype(np.int64)).in_row_order()
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Return [b, W] tensors, whose widths may differ, or [b] ones, as one."""
+    width = max(part.shape[-1] for part in parts) if parts[0].dim() > 1 else 0
+    return torch.cat([_widened(part, width) for part in parts] if width else parts)
+
+
+def _widened(rows: Tensor, width: int) -> Tensor:
+    return nn.functional.pad(rows, (0, width - rows.shape[1]), value=_NOTHING)
+
+
 def scores(task: Task, metrics: Iterable[Metric], predicted: Predicted) -> Mapping[str, float]:
     """Return metric name -> value, NaN where it has none on these rows."""
-    targets = predicted.targets.astype(np.int64) if task.classes is not None else predicted.targets
     return score_all(
         metrics,
-        targets=task.truth(targets),
+        targets=task.truth(predicted.targets),
         predictions=task.predictions(predicted.logits),
         classes=task.classes,
         positive=task.positive,
     )
-
-
-def mean_loss(task: Task, predicted: Predicted) -> float:
-    """Return the mean over rows of the task's loss without auxiliary parts, NaN without rows."""
-    if not len(predicted.rows):
-        return float("nan")
-    targets = torch.from_numpy(predicted.targets.astype(np.int64) if task.classes else predicted.targets)
-    return float(task.loss(Outputs(torch.from_numpy(predicted.logits).double()), targets).mean())

@@ -190,7 +190,7 @@ def answers(network: torch.nn.Module, preprocessing: Any, task: Any, run: Run) -
     rows = Rows.open(Path(run.claim({}).rows["validation"]))
     batches = MicroBatches(rows, preprocessing, task.targets, training=False)
     micros = evaluation_micros(rows=len(rows), micro_size=8, rank=0, world=1)
-    return predict(network, load(micros, batches, workers=0), num_outputs=2, device=torch.device("cpu")).logits
+    return predict(network, load(micros, batches, workers=0), task, device=torch.device("cpu")).logits
 
 
 def test_every_family_has_a_case() -> None:

@@ -1,4 +1,4 @@
-"""Owns the losses of segmentation: logits [B, C, h, w], class indices [B, H, W] that are below 0 where nothing counts."""
+"""Owns the losses of segmentation: logits [B, C, h, w], class indices [B, H, W] that are below 0 where none counts."""
 
 from typing import TYPE_CHECKING
 

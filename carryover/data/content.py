@@ -4,7 +4,8 @@ digest  = blake3 of canonical JSON of: label, problem type, classes, columns (na
           its rows and the digests of its columns
 column  = blake3 of what is present (a byte a row), and blake3 of the values one after the other: 8 bytes
           little-endian for a number, 1 for a bool; for text and bytes all lengths apart from all contents; for lists
-          of bytes a row's number of items and their lengths (-1: null) where a single value has its length
+          of bytes a row's number of items and their lengths (-1: null) where a single value has its length; for boxes
+          their number and the lengths of their classes, and the four sides and the crowd byte of each, then the classes
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from carryover.data.compute import pc
+from carryover.data.rows import BOXES
 from carryover.data.schema import Schema
 from carryover.ground.digests import Hasher, canonical, digest
 
@@ -33,7 +35,9 @@ class ContentHash:
         for name, (present, lengths, contents) in self._hashers.items():
             array = table[name].combine_chunks()
             present.update(np.asarray(pc.is_valid(array)).astype(np.uint8).tobytes())
-            if pa.types.is_list(array.type):
+            if array.type == BOXES:
+                _update_boxes(array, lengths, contents)
+            elif pa.types.is_list(array.type):
                 _update_lists(array, lengths, contents)
             elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
                 _update_text(array, lengths, contents)
@@ -80,6 +84,23 @@ def _update_lists(array: pa.Array, lengths: Any, contents: Any) -> None:
     # Each row's number stands before its sizes, so that it does not matter how rows are cut into calls.
     lengths.update(np.insert(sizes, np.cumsum(counts) - counts, counts).tobytes())
     _update_contents(pc.fill_null(items, b""), contents)
+
+
+def _update_boxes(array: pa.ListArray, lengths: Any, contents: Any) -> None:
+    boxes = array.flatten()
+    sides = np.stack([_column(boxes, name).astype("<f8") for name in ("x1", "y1", "x2", "y2")], axis=-1)
+    crowd, names = _column(boxes, "crowd").astype(np.uint8), [name.encode() for name in _column(boxes, "class")]
+    start = 0
+    for count in np.asarray(pc.fill_null(pc.list_value_length(array), 0)):
+        end = start + int(count)
+        own = names[start:end]
+        lengths.update(np.array([count, *map(len, own)], dtype="<i8").tobytes())
+        contents.update(sides[start:end].tobytes() + crowd[start:end].tobytes() + b"".join(own))
+        start = end
+
+
+def _column(boxes: pa.StructArray, name: str) -> np.ndarray:
+    return pc.struct_field(boxes, name).to_numpy(zero_copy_only=False)
 
 
 def _update_contents(filled: pa.Array, contents: Any) -> None:

@@ -20,6 +20,10 @@ from carryover.ground import storage
 from carryover.ground.digests import Hasher, short
 from carryover.ground.errors import WrongInput
 
+_BOX = {"x1": pa.float64(), "y1": pa.float64(), "x2": pa.float64(), "y2": pa.float64()}
+# What a row of type boxes holds: [] where the picture has none.
+BOXES = pa.list_(pa.field("element", pa.struct({**_BOX, "class": pa.string(), "crowd": pa.bool_()})))
+BOXES_ARROW = "list<struct<x1: double, y1: double, x2: double, y2: double, class: string, crowd: bool>>"
 ARROW_TYPES = {
     "bool": pa.bool_(),
     "int64": pa.int64(),
@@ -28,6 +32,7 @@ ARROW_TYPES = {
     "binary": pa.binary(),
     # Named as Parquet names it, so that what is read back has the same type.
     "list<binary>": pa.list_(pa.field("element", pa.binary())),
+    BOXES_ARROW: BOXES,
 }
 _CHUNK = 8 << 20
 

@@ -8,7 +8,16 @@
                                                    word_groups: words of a sample by a hash; see statistics.py
     image_path   list<binary>, null: not readable  missing, count, images, unreadable, most (images of a row)
     image_bytes  binary, or list<binary>           missing, count
+    identifier   int64 or string                   missing, count; stored, never a feature
+    boxes        list of structs, see rows.BOXES   missing (pictures without a box), count (pictures), boxes, most (of
+                 label of object_detection         one picture), counts {class: boxes}, category_ids {class: id in the
+                                                   source}, dropped {reason: boxes}, sizes {small, medium, large: boxes}
+    mask         binary: a PNG of class ids, uint8 missing, count, pixels {id: pixels}, renamed {id in the source: id}
+                 label of semantic_segmentation
     null         not stored                        none: all values missing, one value only, or not wanted
+
+A box is in pixels of the picture as it is seen (its EXIF turn done), from its left upper corner: x1, y1 to x2, y2. In a
+mask 255 is ignored. `sizes` are COCO's: a medium box has 32 x 32 to 96 x 96 pixels.
 
 `counts` holds at most `COUNTS_KEPT` values. `exact` is false where a column had more distinct values than were kept in
 memory (see tally.py): its counts are then lower bounds and `distinct` is null.
@@ -21,8 +30,13 @@ from typing import Any
 from carryover.ground.config import nearest
 from carryover.ground.errors import WrongInput
 
-COLUMN_TYPES = ("categorical", "numerical", "text", "image_path", "image_bytes", "null")
-PROBLEM_TYPES = ("binary", "multiclass", "regression")
+# Types of labels that belong to pictures, by problem type; they, identifiers and unused columns are no features.
+DENSE = {"object_detection": "boxes", "semantic_segmentation": "mask"}
+NO_FEATURES = ("null", "identifier", *DENSE.values())
+COLUMN_TYPES = ("categorical", "numerical", "text", "image_path", "image_bytes", "identifier", "boxes", "mask", "null")
+PROBLEM_TYPES = ("binary", "multiclass", "regression", *DENSE)
+# A pixel of a mask with this id is of no class.
+IGNORED_ID = 255
 COUNTS_KEPT = 10_000
 
 Scalar = bool | int | float | str
@@ -47,7 +61,8 @@ class Schema:
 
     Attributes:
         problem_type: one of `PROBLEM_TYPES`.
-        classes: the label's values in the train split, sorted; None for regression.
+        classes: the label's values in the train split, sorted; of boxes all that the source declares, in the order of
+            their ids there; of masks the ids; None for regression.
     """
 
     label: str
@@ -71,11 +86,11 @@ class Schema:
         raise WrongInput(missing_column(name, [column.name for column in self.columns]))
 
     def features(self, type: str = "") -> tuple[Column, ...]:
-        """Return the columns a model may read, all or those of one type; never the label, never unused ones."""
+        """Return the columns a model may read, all or those of one type; never the label, nor `NO_FEATURES`."""
         return tuple(
             column
             for column in self.columns
-            if column.name != self.label and column.type != "null" and type in ("", column.type)
+            if column.name != self.label and column.type not in NO_FEATURES and type in ("", column.type)
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from carryover.data.content import ContentHash
 from carryover.data.embed import Embedder
 from carryover.data.manifest import SPLITS, Shard, Split
 from carryover.data.progress import Progress
-from carryover.data.rows import ARROW_TYPES, file_digest
+from carryover.data.rows import ARROW_TYPES, BOXES, file_digest
 from carryover.data.sources import Batch
 from carryover.data.split import TRAIN
 from carryover.data.statistics import STATISTICS
@@ -31,6 +31,8 @@ from carryover.ground.errors import CarryoverError, WrongInput
 GROUP_BYTES = 8 << 20
 GROUP_ROWS = 65_536
 SHARD_BYTES = 128 << 20
+# Four doubles, and about a word for the class.
+BOX_BYTES = 48
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ def row_sizes(table: pa.Table) -> np.ndarray:
     for column in table.columns:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
             sizes += np.asarray(pc.fill_null(pc.binary_length(column), 0)) + 4
+        elif column.type == BOXES:
+            sizes += BOX_BYTES * np.asarray(pc.fill_null(pc.list_value_length(column), 0)) + 4
         elif pa.types.is_list(column.type):
             sizes += _list_sizes(column.combine_chunks())
         else:

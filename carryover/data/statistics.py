@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from carryover.data import values
+from carryover.data.boxes import Boxes
 from carryover.data.compute import pc
+from carryover.data.masks import Masks
 from carryover.data.schema import COUNTS_KEPT
 from carryover.data.split import TRAIN
 from carryover.data.tally import Sampler
@@ -219,9 +221,12 @@ class Missing:
 
 
 STATISTICS: dict[str, type[Statistic]] = {
+    "boxes": Boxes,
     "categorical": Categories,
+    "identifier": Missing,
     "image_bytes": Missing,
     "image_path": Images,
+    "mask": Masks,
     "numerical": Numbers,
     "text": Texts,
 }

@@ -3,6 +3,8 @@
 auto                 classes: cross-entropy (with label smoothing); numbers: squared error
 focal_loss           classes: (1 - p)^gamma times cross-entropy, each class weighted by alpha (Lin et al., 2017)
 bcewithlogitsloss    numbers: scaled to 0..1 by the least and the greatest, through a sigmoid
+
+Pixels have losses of their own (segmentation_losses.py); where a network computes its own loss (objects), it is auto.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 from carryover.ground.config import check, key
 from carryover.ground.errors import WrongInput
 from carryover.models.family import Outputs
+from carryover.tasks import segmentation_losses as pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from carryover.tasks.task import Task
 
 AUTO, FOCAL, BCE = "auto", "focal_loss", "bcewithlogitsloss"
-NAMES = (AUTO, FOCAL, BCE)
+NAMES = (AUTO, FOCAL, BCE, *(name for name in pixels.NAMES if name not in (AUTO, FOCAL)))
+PIXELS, OBJECTS = "semantic_segmentation", "object_detection"
 REDUCTIONS = ("mean", "sum")
 # Per-sample losses [B] from a network's outputs and targets [B], or targets [B, C] where images are mixed.
 Loss = Callable[[Outputs, "Tensor"], "Tensor"]
@@ -68,6 +72,12 @@ def make_loss(
         WrongInput: when the task has no use for what is asked.
     """
     name, kind = loss_name(loss_func), task.problem_type
+    if kind == PIXELS:
+        return pixels.make(task, name=name, label_smoothing=label_smoothing, focal=focal, mixed=mixed)
+    if name in pixels.NAMES and name not in (AUTO, FOCAL):
+        raise WrongInput(f"optimization.loss_func: {loss_func} is for {PIXELS}; {kind} has other losses, such as auto")
+    if kind == OBJECTS:
+        return _own_loss(task, name, label_smoothing=label_smoothing, mixed=mixed)
     if mixed:
         return _mixed_loss(task, name, label_smoothing)
     if task.classes is None:
@@ -89,6 +99,18 @@ def make_loss(
             )
         return partial(_summed, partial(_focal, alpha=focal.alpha, gamma=focal.gamma))
     return partial(_summed, partial(_cross_entropy, smoothing=label_smoothing)) if label_smoothing else task.loss
+
+
+def _own_loss(task: "Task", name: str, *, label_smoothing: float, mixed: bool) -> Loss:
+    """Return the loss that a detector computes by itself."""
+    for key_, asked, off in (
+        ("optimization.loss_func", name != AUTO, AUTO),
+        ("optimization.label_smoothing", bool(label_smoothing), "0"),
+        ("data.mixup.turn_on", mixed, "false"),
+    ):
+        if asked:
+            raise WrongInput(f"{key_}: a detector has a loss of its own, which this does not change; set it to {off}")
+    return task.loss
 
 
 def _mixed_loss(task: "Task", name: str, label_smoothing: float) -> Loss:

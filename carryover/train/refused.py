@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from carryover.ground.errors import WrongInput
 from carryover.models.registry import REFUSED
 
-_SEGMENTATION = "a loss of semantic segmentation, which is not there; use auto or focal_loss"
+_PROPOSALS = "of proposals that are matched with objects; here each class has a mask, and loss_func auto suits it"
 _LEMDA = "augmentation by a second, adversarial network (LeMDA) is not there; model.* has augmentations of its own"
 _MATCHING = "matching of pairs by a contrastive loss is not there; model.hf_text compares two text columns"
 _DEEPSPEED = "sharding of a model over GPUs (DeepSpeed, FSDP) is not there; ddp holds all of it on each"
@@ -23,7 +23,7 @@ KEYS: dict[str, str] = {
     "optimization.lemda": _LEMDA,
     "optimization.extra_trainable_params": "heads, fusion and tables always train with optimization.peft; leave it out",
     "optimization.lora.conv_lora_expert_num": f"is {_CONV_LORA}",
-    "optimization.mask2former_loss": _SEGMENTATION,
+    "optimization.mask2former_loss": f"is {_PROPOSALS}",
 }
 KEYS |= {
     "env.auto_select_gpus": "rank N takes the N-th GPU that it may see; CUDA_VISIBLE_DEVICES or the cluster says which",
@@ -77,11 +77,7 @@ VALUES: dict[str, dict[str, str]] = {
         **dict.fromkeys(("ia3_lora", "ia3_lora_bias", "ia3_lora_norm", "Ia3_lora_norm"), _ADAPTERS),
         "conv_lora": _CONV_LORA,
     },
-    "optimization.loss_func": {
-        "structure_loss": _SEGMENTATION,
-        "balanced_bce": _SEGMENTATION,
-        "mask2former_loss": _SEGMENTATION,
-    },
+    "optimization.loss_func": {"mask2former_loss": _PROPOSALS},
 }
 
 

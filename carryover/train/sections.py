@@ -123,8 +123,9 @@ class Optimization:
     log_every_n_steps: int = key(10, help="A line of progress every so many steps.", allowed=">= 1", identity=False)
     loss_func: str = key(
         "auto",
-        help="auto: cross-entropy for classes, squared error for numbers. focal_loss is for classes; bcewithlogitsloss "
-        "for numbers, which it scales to 0..1 whatever data.label.numerical_preprocessing says.",
+        help="auto: cross-entropy for classes, squared error for numbers, a detector's own; of pixels structure_loss "
+        "for two classes, cross-entropy and Dice for more. focal_loss is for classes, bcewithlogitsloss for numbers, "
+        "which it scales to 0..1 whatever data.label.numerical_preprocessing says; all others are for pixels.",
         allowed=", ".join(losses.NAMES),
         mutable=False,
     )

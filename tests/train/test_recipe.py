@@ -90,7 +90,7 @@ def test_a_file_a_text_and_flags(tmp_path: Path) -> None:
         ("optimization.check_val_every_n_epoch=0", "0 is not possible; it must be 1 or more"),
         ("optimization.track_grad_norm=l2", "'l2' is not possible; it must be -1 (off), a number above 0, or inf"),
         ("optimization.loss_func=hinge", "'hinge' is not possible; it must be one of auto, focal_loss, ..."),
-        ("optimization.loss_func=structure_loss", "'structure_loss' is a loss of semantic segmentation, which is..."),
+        ("optimization.loss_func=mask2former_loss", "'mask2former_loss' is of proposals that are matched with..."),
         ("optimization.focal_loss.gamma=-1", "-1.0 is not possible; it must be 0 or above"),
         ("optimization.focal_loss.reduction=none", "'none' is not possible; it must be mean or sum..."),
         ("optimization.label_smoothing=1", "1.0 is not possible; it must be from 0 to below 1"),

@@ -1,6 +1,7 @@
 # The project's verbs. Each one does its own set-up: on a machine with Python 3.11 to 3.13, git and make, `make demo` is enough.
 #
 #   setup       .venv with everything in requirements.lock, and this project editable; quick when nothing changed
+#   detection   the extra `detection` in it: mmdet, and mmcv built from its source, once (minutes)
 #   demo        the train pipeline on real reviews, killed in the middle of an epoch and resumed
 #   test        lint, then every test that is not slow
 #   test-slow   the tests of minutes: kills, real servers
@@ -10,16 +11,18 @@
 #   bench       measurements, as JSON under build/bench/
 #   quality     models on small real data, three seeds each, as docs/quality.md; goes on where it was cut short
 #   docs        write generated pages anew: docs/recipe.md, READMEs of components, compiled pipelines
-#   lock        write requirements.lock anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
+#   lock        write both locks anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture lint format bench quality docs lock
+.PHONY: help setup detection demo test test-slow torture lint format bench quality docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?=
 LOCK := requirements.lock
+DETECTION := requirements-detection.lock
+LOCKING := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 # Two cores are soon full of threads that wait for each other; no hub is asked.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -33,21 +36,27 @@ $(READY): $(LOCK) pyproject.toml setup.py tools/make_venv.sh
 	sh tools/make_venv.sh $(VENV) $(LOCK) $(PYTHON)
 	touch $@
 
+detection: $(VENV)/.detection
+
+$(VENV)/.detection: $(READY) $(DETECTION) tools/make_detection.sh
+	sh tools/make_detection.sh $(VENV) $(DETECTION) build/wheels
+	touch $@
+
 demo: setup
 	$(BIN)/python -m examples.demo
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow and not torture"
 
-test-slow: setup
+test-slow: detection
 	$(BIN)/python -m pytest -m "slow and not torture"
 
 TORTURE := $(foreach name,$(filter CARRYOVER_TORTURE_%,$(.VARIABLES)),$(if $(filter environment command,$(firstword $(origin $(name)))),$(name)=$($(name))))
-torture: setup
+torture: detection
 	CARRYOVER_TORTURE_COMMAND="$(strip $(TORTURE) make torture)" $(BIN)/python -m pytest -m torture tests/torture tests/slow; \
 		status=$$?; $(BIN)/python -m tools.reliability_page; exit $$status
 
-lint: setup
+lint: detection
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -60,16 +69,22 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks.first_step
 
-quality: setup
+quality: detection
 	$(BIN)/python -m benchmarks.quality.run
 
-docs: setup
+docs: detection
 	$(BIN)/python -m tools.recipe_page
 	$(BIN)/python -m tools.reliability_page
 	$(BIN)/python -m benchmarks.quality.run --page-only
 	$(BIN)/python -m carryover_kfp.readme
 	for name in train extend transfer continuous; do $(BIN)/carryover compile $$name -o pipelines/$$name/pipeline.yaml; done
 
+# Detection has a lock of its own, on top of the other: nobody else needs its packages, or a compiler.
+# mmcv asks for opencv-python, whose wheels need a display's libraries; the headless one has the same modules.
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra demo --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-annotate --no-header $(UPGRADE) -o $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra demo --extra dev $(LOCKING) $(UPGRADE) -o $(LOCK)
+	printf 'opencv-python ; python_version < "3"\n' >$(VENV)/override.txt
+	printf 'setuptools<81\n' >$(VENV)/build.txt
+	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra demo --extra dev --extra detection $(LOCKING) $(UPGRADE) \
+		--override $(VENV)/override.txt --build-constraints $(VENV)/build.txt -c $(LOCK) -o $(VENV)/all.lock
+	$(BIN)/python tools/lock_rest.py $(VENV)/all.lock $(LOCK) >$(DETECTION)

@@ -111,7 +111,7 @@ def _compared(case: Case, arms: Sequence[Arm]) -> list[str]:
     best = max(others, key=lambda arm: float(np.mean(arm.values)))
     low, high = interval(mine, best)
     verdict = "better" if low > 0 else "WORSE" if high < 0 else "no significant difference"
-    said = f"{mine.name} minus {best.name} (the best single one): {low:+.3f} to {high:+.3f}: {verdict}."
+    said = f"{mine.name} minus {best.name}: {low:+.3f} to {high:+.3f}: {verdict}."
     return ["", said]
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -75,15 +76,23 @@ def prepare(case: Case) -> str:
 
 
 def score(case: Case, arm: str, seed: int, dataset: str) -> dict[str, Any]:
-    """Train one arm with one seed, and score it on the test rows; return its line."""
-    folder = WORK / case.name / "".join(letter if letter.isalnum() else "-" for letter in arm) / str(seed)
+    """Train one arm with one seed, and score it on the test rows; return its line.
+
+    What an arm starts from must have been run, with the same seed.
+    """
+    folder = _folder(case.name, arm, seed)
     folder.mkdir(parents=True, exist_ok=True)
     keys = {**resolved(case.arms[arm]), "seed": seed}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
+    train = ["train-ddp"]
+    if arm in case.starts:
+        backbone = str(folder / "backbone")
+        carryover("dump-backbone", "--model", str(_folder(*case.starts[arm], seed) / "model"), "--output", backbone)
+        train = ["transfer-train", "--backbone", backbone]
     started = time.monotonic()
     carryover(
-        "train-ddp", "--dataset", dataset, "--recipe", str(folder / "recipe.yaml"), "--output", str(folder / "model")
-    )
+        *train, "--dataset", dataset, "--recipe", str(folder / "recipe.yaml"), "--output", str(folder / "model")
+    )  # fmt: skip
     seconds = time.monotonic() - started
     carryover("evaluate", "--model", str(folder / "model"), "--dataset", dataset, "--output", str(folder / "report"))
     table = pq.read_table(folder / "report" / "predictions.parquet")
@@ -105,6 +114,10 @@ def score(case: Case, arm: str, seed: int, dataset: str) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "version": __version__,
     }
+
+
+def _folder(case: str, arm: str, seed: int) -> Path:
+    return WORK / case / "".join(letter if letter.isalnum() else "-" for letter in arm) / str(seed)
 
 
 def _short(value: Any) -> Any:

@@ -52,8 +52,22 @@ def _section(stream: Stream, results: Sequence[dict[str, Any]]) -> str:
         learned = np.mean([[row["scores"][j][j] for j in range(len(tasks))] for row in by_arm[PLAIN]], axis=0)
         told = ", ".join(f"{task} {score:.3f}" for task, score in zip(tasks, learned, strict=True))
         lines += _goals(stream, by_arm)
+        lines += ["", *_matrices(stream, by_arm)]
         lines += ["", f"When each task had just been learned, plainly: {told}."]
     return "\n".join([*lines, "", f"`python -m benchmarks.quality.streams --stream {stream.name}`", ""])
+
+
+def _matrices(stream: Stream, by_arm: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Return R[i,j] of each arm, the mean over its seeds: a line a stage, a column a task."""
+    tasks = list(stream.tasks)
+    lines = [f"| R, after | {' | '.join(tasks)} |", f"| --- |{' ---: |' * len(tasks)}"]
+    for arm, rows in by_arm.items():
+        if not rows:
+            continue
+        matrix = np.mean([row["scores"] for row in rows], axis=0)
+        for task, scores in zip(tasks, matrix, strict=True):
+            lines.append(f"| {arm}: {task} | {' | '.join(f'{value:.3f}' for value in scores)} |")
+    return lines
 
 
 def _goals(stream: Stream, by_arm: dict[str, list[dict[str, Any]]]) -> list[str]:

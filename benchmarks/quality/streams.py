@@ -130,7 +130,11 @@ STREAMS: tuple[Stream, ...] = (
         tasks={"fruit": _group("Fruit"), "vegetables": _group("Vegetables")},
         first={**IMAGE, "model.timm_image.image_size": 64, "optimization.max_epochs": 25, "env.num_workers": 0},
         later={"optimization.max_epochs": 15},
-        arms={**_REMEDIES, "only norms and heads": {"optimization.peft": "norm_fit"}},
+        arms={
+            **_REMEDIES,
+            "replay of all": {"data.replay.fraction": 1.0},
+            "only norms and heads": {"optimization.peft": "norm_fit"},
+        },
         grows=True,
         column_types={"file": "image_path"},
         note="resnet10t of random weights on 64 pixels. The second task has other classes than the first: they get "

@@ -366,5 +366,6 @@ def build_network(
 
 def adapt(branches: "Mapping[str, nn.Module]", adaptation: Adaptation) -> None:
     """Freeze what an adaptation freezes in each branch, and put its adapters in; raises WrongInput."""
+    peft.check_extra(branches.values(), adaptation)
     for name, module in branches.items():
         peft.adapt(module, adaptation, name=name)

@@ -5,7 +5,8 @@
     lora, ia3                adapters beside chosen layers (Hu et al., arXiv:2106.09685; Liu et al., arXiv:2205.05638)
     …_bias, …_norm           adapters, and the biases or the norms
 
-All else of a pretrained part is frozen; heads, fusion and tables train as always. Adapters are those of the library
+All else of a pretrained part is frozen, but for what a person names (optimization.extra_trainable_params: SAM's mask
+decoder); heads, fusion and tables train as always. Adapters are those of the library
 peft, which stay in the network as they are: a checkpoint and a Model hold base weights and adapters, so that the base
 is stored once, and a loaded Model gives the same bits. `merged` gives plain layers. The config needs no torch.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 METHODS = ("bit_fit", "norm_fit", "lora", "lora_bias", "lora_norm", "ia3", "ia3_bias", "ia3_norm")
 KEY = "optimization.peft"
+EXTRA = "optimization.extra_trainable_params"
 # The adapter's name stands in the names of its parameters.
 _NAME = "default"
 _SHOWN = 12
@@ -57,15 +59,21 @@ class LoraConfig:
         check(bool(self.filter), "filter", list(self.filter), "one regular expression or more")
         for name, patterns in (("filter", self.filter), ("module_filter", self.module_filter or ())):
             for pattern in patterns:
-                check(_is_pattern(pattern), name, pattern, "a regular expression")
+                check(is_pattern(pattern), name, pattern, "a regular expression")
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What trains of the pretrained parts of a model; `method` is one of METHODS."""
+    """What trains of the pretrained parts of a model.
+
+    Attributes:
+        method: one of METHODS.
+        extra: regular expressions; parameters whose full name in a backbone starts as one says train, without adapters.
+    """
 
     method: str
     lora: LoraConfig = field(default_factory=LoraConfig)
+    extra: tuple[str, ...] = ()
 
     @property
     def adapters(self) -> str:
@@ -128,13 +136,24 @@ def merged(module: "nn.Module") -> "nn.Module":
     return whole
 
 
+def check_extra(branches: "Iterable[nn.Module]", adaptation: Adaptation) -> None:
+    """Raise WrongInput for what shall train besides and is nowhere in the backbones of any of the branches."""
+    parts = [branch.get_submodule(path) for branch in branches for path in getattr(branch, "backbones", ())]
+    names = [name for part in parts for name, _ in part.named_parameters()]
+    for pattern in adaptation.extra:
+        if not _fits_any(names, pattern):
+            shown = ", ".join(sorted({".".join(name.split(".")[:2]) for name in names})[:_SHOWN])
+            raise WrongInput(f"{EXTRA}: '{pattern}' is the start of no name in the backbones; they have {shown}")
+
+
 def _wanted(part: "nn.Module", adaptation: Adaptation) -> "Iterator[nn.Parameter]":
     from carryover.models.layers import is_norm
 
-    for module in part.modules():
+    for path, module in part.named_modules():
         norm = adaptation.norms and is_norm(module)
         for name, parameter in module.named_parameters(recurse=False):
-            if norm or (adaptation.biases and name.endswith("bias")):
+            extra = _fits(f"{path}.{name}" if path else name, adaptation.extra)
+            if norm or extra or (adaptation.biases and name.endswith("bias")):
                 yield parameter
 
 
@@ -146,8 +165,9 @@ def _layers(part: "nn.Module", adaptation: Adaptation) -> list[str]:
     for path, module in part.named_modules():
         if lora.module_filter is None or _fits(path, lora.module_filter):
             for own, child in module.named_children():
-                if _fits(own, lora.filter) and _can_adapt(child):
-                    found.append(f"{path}.{own}" if path else own)
+                full = f"{path}.{own}" if path else own
+                if _fits(own, lora.filter) and _can_adapt(child) and not _fits(full, adaptation.extra):
+                    found.append(full)
     return found
 
 
@@ -186,11 +206,16 @@ def _is_adapter(layer: "nn.Module") -> bool:
     return type(layer).__module__.startswith("peft.tuners.") and hasattr(layer, "get_base_layer")
 
 
+def _fits_any(names: Iterable[str], pattern: str) -> bool:
+    return any(re.match(pattern, name) for name in names)
+
+
 def _fits(name: str, patterns: Iterable[str]) -> bool:
     return any(re.match(pattern, name) for pattern in patterns)
 
 
-def _is_pattern(text: str) -> bool:
+def is_pattern(text: str) -> bool:
+    """Tell whether a text is a regular expression."""
     try:
         re.compile(text)
     except re.error:

@@ -21,7 +21,6 @@ KEYS: dict[str, str] = {
     "optimization.cross_modal_align": _MATCHING,
     "optimization.cross_modal_align_weight": _MATCHING,
     "optimization.lemda": _LEMDA,
-    "optimization.extra_trainable_params": "heads, fusion and tables always train with optimization.peft; leave it out",
     "optimization.lora.conv_lora_expert_num": f"is {_CONV_LORA}",
     "optimization.mask2former_loss": f"is {_PROPOSALS}",
 }

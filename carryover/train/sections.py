@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from carryover.ground.config import check, key
-from carryover.models.peft import METHODS, Adaptation, LoraConfig
+from carryover.models.peft import METHODS, Adaptation, LoraConfig, is_pattern
 from carryover.tasks import losses
 from carryover.tasks.losses import FocalLossConfig, Loss
 from carryover.tasks.task import Task
@@ -152,13 +152,20 @@ class Optimization:
 
     peft: str | None = key(
         None,
-        help="Train few parameters of each backbone (hf_text, timm_image, clip) and freeze its rest: bit_fit its "
+        help="Train few parameters of each backbone (hf_text, timm_image, clip, sam) and freeze its rest: bit_fit its "
         "biases, norm_fit its norms and biases, lora and ia3 adapters, ..._bias and ..._norm those and its biases or "
         "norms. Heads, fusion and tables always train. A checkpoint then holds what trains, and refers to the rest.",
         allowed="null, " + ", ".join(METHODS),
         mutable=False,
     )
     lora: LoraConfig = field(default_factory=LoraConfig)
+    extra_trainable_params: tuple[str, ...] = key(
+        (),
+        help="With peft, what else trains: parameters whose full name in a backbone (mask_decoder.iou_token.weight of "
+        "sam) starts as one of these regular expressions says.",
+        allowed="regular expressions",
+        mutable=False,
+    )
 
     def __post_init__(self) -> None:
         check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
@@ -205,11 +212,16 @@ class Optimization:
         check(self.top_k >= 1, "top_k", self.top_k, "1 or more")
         check_word("top_k_average_method", self.top_k_average_method, TopK)
         check(self.peft in (None, *METHODS), "peft", self.peft, f"null or one of {', '.join(METHODS)}")
+        extra = self.extra_trainable_params
+        check(
+            bool(self.peft) or not extra, "extra_trainable_params", list(extra), "left out where peft is, as all trains"
+        )
+        check(all(map(is_pattern, extra)), "extra_trainable_params", list(extra), "regular expressions")
 
     @property
     def adaptation(self) -> Adaptation | None:
         """Return what trains of a model's pretrained parts; None where all does."""
-        return Adaptation(self.peft, self.lora) if self.peft else None
+        return Adaptation(self.peft, self.lora, self.extra_trainable_params) if self.peft else None
 
     @property
     def candidates(self) -> int:

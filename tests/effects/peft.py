@@ -25,5 +25,6 @@ EFFECTS: dict[str, Effect] = {
     "optimization.lora.r": Effect(4, trains, LORA),
     "optimization.lora.alpha": Effect(2.0, scales, LORA),
     "optimization.lora.filter": Effect(["key"], trains, LORA),
+    "optimization.extra_trainable_params": Effect([r".*LayerNorm"], trains, LORA),
     "optimization.lora.module_filter": Effect([r".*layer\.0\."], trains, LORA),
 }

@@ -15,7 +15,7 @@ from carryover.ground.errors import WrongInput
 from carryover.models.assembly import ModelConfig, build_config, choose
 from carryover.models.depth import depths
 from carryover.models.layers import Network
-from carryover.models.peft import METHODS, Adaptation, LoraConfig, adapt, merged
+from carryover.models.peft import METHODS, Adaptation, LoraConfig, adapt, check_extra, merged
 from carryover.train.optim import build_optimizer
 from carryover.train.recipe import given, make
 from carryover.train.sections import Optimization
@@ -135,6 +135,15 @@ def test_adapters_merge_into_plain_layers(make_one: Any, inputs: torch.Tensor, m
     assert set(one.state_dict()) == names and torch.equal(one(inputs), want)
 
 
+def test_what_a_person_names_trains_whole_and_without_adapters() -> None:
+    one, first = bert(), r"encoder\.layer\.0\."
+    adapt(one, Adaptation("lora", extra=(first,)), name="one")
+    whole = {name for name, _ in bert().named_parameters() if name.startswith("encoder.encoder.layer.0.")}
+    layer = "encoder.encoder.layer.1.attention.self.{}.lora_{}.default.weight"
+    adapters = {layer.format(name, part) for name in ("query", "value") for part in "AB"}
+    assert trains(one) == whole | adapters | {"head.weight", "head.bias"}
+
+
 def test_layers_that_nothing_reaches_get_no_adapter() -> None:
     one = bert()
     unreached = one.encoder.get_submodule("encoder.layer.1")
@@ -189,6 +198,12 @@ def test_what_can_not_be_adapted_is_said() -> None:
         adapted(bare, "bit_fit")
     with pytest.raises(WrongInput, match=r"optimization.lora.filter: '\(' is not possible"):
         make({"optimization.lora.filter": ["("]})
+    with pytest.raises(WrongInput, match=r"extra_trainable_params: \['x'\] is not possible; it must be left out where"):
+        make(given("optim.extra_trainable_params: [x]\n"))
+    with pytest.raises(
+        WrongInput, match=r"extra_trainable_params: 'decoder' is the start of no name .*; they have emb"
+    ):
+        check_extra([bert()], Adaptation("lora", extra=("encoder", "decoder")))
     with pytest.raises(WrongInput, match=r"optimization.peft: 'conv_lora' is of SAM's own"):
         make(given("optim.peft: conv_lora\n"))
     with pytest.raises(WrongInput, match=r"optimization.peft: 'lorra' is not possible; it must be null or one of"):

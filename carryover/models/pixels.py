@@ -107,7 +107,7 @@ class Pixels:
 
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
         columns.require(rows, self.columns)
-        stored = [_stored(rows, name) for name in self.columns]
+        stored = [images_of(rows, name) for name in self.columns]
         images: list[list[np.ndarray]] = []
         unusable: list[int] = []
         for row, key in enumerate(keys.tolist()):
@@ -223,7 +223,7 @@ def seeded(key: int) -> Iterator[None]:
         random.setstate(before[2])
 
 
-def _stored(rows: pa.Table, name: str) -> list[list[bytes | None]]:
+def images_of(rows: pa.Table, name: str) -> list[list[bytes | None]]:
     """Return each row's images of one column, in order; None for one that could not be read when it was stored."""
     column = rows.column(name)
     kind = column.type

@@ -164,10 +164,14 @@ def frozen_names(network: nn.Module) -> set[str]:
 
 def freeze_unreached(module: nn.Module, output: Tensor) -> None:
     """Freeze the parameters that `output` does not depend on, found in its autograd graph; no backward pass is run."""
+    for parameter in unreached(module, output):
+        parameter.requires_grad_(False)
+
+
+def unreached(module: nn.Module, output: Tensor) -> list[nn.Parameter]:
+    """Return the trainable parameters that `output` does not depend on, found as `freeze_unreached` finds them."""
     reached = set(_leaves(output))
-    for parameter in module.parameters():
-        if id(parameter) not in reached:
-            parameter.requires_grad_(False)
+    return [parameter for parameter in module.parameters() if parameter.requires_grad and id(parameter) not in reached]
 
 
 def _leaves(output: Tensor) -> Iterator[int]:

@@ -10,6 +10,7 @@ FAMILIES = Registry(
         "ft_transformer": "carryover.models.ft_transformer:FAMILY",
         "fusion_mlp": "carryover.models.fusion_mlp:FAMILY",
         "hf_text": "carryover.models.hf_text:FAMILY",
+        "mmdet_image": "carryover.models.mmdet_image:FAMILY",
         "numerical_mlp": "carryover.models.numerical_mlp:FAMILY",
         "timm_image": "carryover.models.timm_image:FAMILY",
     },
@@ -23,13 +24,11 @@ DEFAULT_NAMES = ("hf_text", "timm_image", "numerical_mlp", "categorical_mlp", "f
 _DOCUMENTS = "images of documents are out of scope; 'timm_image' reads pages as images, 'hf_text' reads their text"
 _ENTITIES = "marking names in a text is out of scope; 'hf_text' reads whole texts"
 _READING = "finding and reading text in images is out of scope"
-_DETECTION = "object detection is not there yet"
 REFUSED: dict[str, str] = {
     "document_transformer": _DOCUMENTS,
     "fusion_ner": _ENTITIES,
     "fusion_transformer": "a transformer over the branches is not there; 'fusion_mlp' joins them",
     "meta_transformer": "one transformer for all columns is not there; 'fusion_mlp' joins one model a kind of column",
-    "mmdet_image": _DETECTION,
     "mmocr_text_detection": _READING,
     "mmocr_text_recognition": _READING,
     "ner_text": _ENTITIES,

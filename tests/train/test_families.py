@@ -193,8 +193,12 @@ def answers(network: torch.nn.Module, preprocessing: Any, task: Any, run: Run) -
     return predict(network, load(micros, batches, workers=0), task, device=torch.device("cpu")).logits
 
 
+# Families of pictures with boxes or masks -> the tests that do the same with such.
+ELSEWHERE = {"mmdet_image": "test_detection.py"}
+
+
 def test_every_family_has_a_case() -> None:
-    assert tuple(sorted(CASES)) == FAMILIES.names()
+    assert tuple(sorted([*CASES, *ELSEWHERE])) == FAMILIES.names()
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

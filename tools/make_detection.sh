@@ -25,8 +25,8 @@ if ! ls "$kept"/mmcv-*.whl >/dev/null 2>&1; then
     echo "detection: building mmcv from its source, once; this takes minutes"
     "$venv/bin/python" -m ensurepip >/dev/null
     mkdir -p "$kept.part"
-    # Operators for the CPU are wanted, those for a GPU only where torch has one.
-    MMCV_WITH_OPS=1 FORCE_CUDA=0 "$venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --require-hashes \
+    # With ninja it compiles on all cores. Operators for the CPU are wanted; those for a GPU would need its compiler.
+    PATH="$VIRTUAL_ENV/bin:$PATH" MMCV_WITH_OPS=1 FORCE_CUDA=0 "$venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --require-hashes \
         --no-deps --no-binary mmcv --no-build-isolation -r "$venv/mmcv.lock" -w "$kept.part"
     rm -rf "$kept" && mv "$kept.part" "$kept"
 fi

@@ -18,10 +18,16 @@ SHOWN = 20
     multiple=True,
     required=True,
     metavar="URI",
-    help="CSV, TSV, JSONL or Parquet: a file, a glob, or a folder; or a folder with a folder of images for each class "
-    "(columns image and label). Local or in an object store. Several may be given; all need the same columns.",
+    help="CSV, TSV, JSONL or Parquet: a file, a glob, or a folder; a folder with a folder of images for each class "
+    "(columns image and label); COCO's instances .json; a VOC root, its Annotations or one of its lists. Local or in "
+    "an object store. Several may be given; all need the same columns.",
 )
-@click.option("--label", default="", metavar="COLUMN", help="The column to predict. Not needed with --schema-from.")
+@click.option(
+    "--label",
+    default="",
+    metavar="COLUMN",
+    help="The column to predict. Not needed with --schema-from, nor of COCO and VOC (rois).",
+)
 @click.option(
     "--validation-source",
     multiple=True,
@@ -38,14 +44,16 @@ SHOWN = 20
     "--problem-type",
     default="",
     metavar="TYPE",
-    help="binary, multiclass, regression, or classification (either of the first two). Default: from the label.",
+    help="binary, multiclass, regression, or classification (either of the first two). Default: from the label. "
+    "object_detection (of COCO and VOC by itself) and semantic_segmentation are never guessed.",
 )
 @click.option(
     "--column-type",
     "column_types",
     multiple=True,
     metavar="COLUMN=TYPE",
-    help="categorical, numerical, text, image_path, image_bytes, or null to leave the column out. "
+    help="categorical, numerical, text, image_path, image_bytes, identifier (kept, never learned from), boxes or mask "
+    "(labels), or null to leave the column out. "
     "Default: from the values. Several may be given.",
 )
 @click.option("--train-fraction", default=0.8, show_default=True, help="Share of --source for training.")
@@ -69,6 +77,19 @@ SHOWN = 20
     default=None,
     metavar="PSI",
     help="With --schema-from: fail when a column's drift is above this, and above chance. 0.1 is little, 0.25 much.",
+)
+@click.option(
+    "--image-root",
+    default="",
+    metavar="URI",
+    help="Folder of the pictures that COCO or VOC name. Default: looked for beside the annotations.",
+)
+@click.option(
+    "--ignore-label",
+    type=int,
+    default=None,
+    metavar="ID",
+    help="Id of mask pixels that are of no class; they are stored as 255. Default: only 255 is ignored.",
 )
 @store_option
 @output_options

@@ -9,14 +9,15 @@
     image_bytes    bytes or lists of bytes, a tenth of which open as images
     categorical    everything else
 
-Not inferred, because no family reads them: bounding boxes, base64 images, PDF documents.
+Only given, or said by a source's format: identifier, boxes, mask. Not read: base64 images, PDF documents.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from carryover.data import values
-from carryover.data.schema import COLUMN_TYPES, missing_column
+from carryover.data.rows import BOXES_ARROW
+from carryover.data.schema import COLUMN_TYPES, DENSE, missing_column
 from carryover.ground.config import nearest
 from carryover.ground.errors import WrongInput
 
@@ -25,7 +26,8 @@ CATEGORY_RATIO = 0.1
 TEXT_SAMPLE, TEXT_RATIO, TEXT_WORDS = 5000, 0.01, 3
 IMAGE_SAMPLE, IMAGE_RATIO = 500, 0.1
 # An image is stored itself, not its name.
-STORED = {"image_path": "list<binary>"}
+STORED = {"image_path": "list<binary>", "boxes": BOXES_ARROW, "mask": "binary"}
+LABELS = ("categorical", "numerical", *DENSE.values())
 BYTES = frozenset({"bytes", "images"})
 
 
@@ -109,6 +111,8 @@ def plan(facts: ColumnFacts, type: str) -> ColumnPlan:
     if type == "numerical":
         require_numbers(facts, f"--column-type {facts.name}=numerical")
         return ColumnPlan(facts.name, type, physical, "int64" if physical in ("bool", "int64") else "double")
+    if type == "identifier":
+        return ColumnPlan(facts.name, type, physical, "int64" if physical == "int64" else "string")
     return ColumnPlan(facts.name, type, physical, physical if type == "image_bytes" else STORED.get(type, "string"))
 
 
@@ -127,8 +131,10 @@ def check_given(given: Mapping[str, str], names: list[str], label: str) -> None:
             raise WrongInput(f"--column-type {name}={type}: there is no type '{type}'; {hint}")
         if name not in names:
             raise WrongInput(f"--column-type {name}={type}: {missing_column(name, names)}")
-        if name == label and type not in ("categorical", "numerical"):
-            raise WrongInput(f"--column-type {name}={type}: the label can be categorical or numerical only")
+        if name == label and type not in LABELS:
+            raise WrongInput(f"--column-type {name}={type}: the label can be one of {', '.join(LABELS)}")
+        if name != label and type in DENSE.values():
+            raise WrongInput(f"--column-type {name}={type}: only the label can be {type}, and the label is '{label}'")
 
 
 def _bytes_type(facts: ColumnFacts, images: Callable[[], float]) -> str:

@@ -38,9 +38,11 @@ class Embedder(AbstractContextManager["Embedder"]):
 
     Args:
         columns: the columns that name images; with none, tables pass as they are.
+        several: whether a value may name several images.
     """
 
-    def __init__(self, columns: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], *, several: bool = True) -> None:
+        self._several = several
         self._columns = tuple(columns)
         self._pool = ThreadPoolExecutor(images.THREADS)
         self._named = dict.fromkeys(columns, 0)
@@ -61,7 +63,7 @@ class Embedder(AbstractContextManager["Embedder"]):
         if not self._columns:
             yield table
             return
-        named = {name: [_split(value) for value in table[name].to_pylist()] for name in self._columns}
+        named = {name: [self._names(value) for value in table[name].to_pylist()] for name in self._columns}
         wanted = ((name, folder, one) for row in range(table.num_rows) for name in named for one in named[name][row])
         read = self._read_ahead(wanted)
         start, size = 0, 0
@@ -75,12 +77,16 @@ class Embedder(AbstractContextManager["Embedder"]):
                 yield _replaced(table.slice(start, row + 1 - start), held)
                 start, size, held = row + 1, 0, {name: [] for name in named}
 
+    def _names(self, value: str | None) -> list[str]:
+        parts = (value or "").split(";") if self._several else [value or ""]
+        return [name for part in parts if (name := part.strip())]
+
     def _read_ahead(self, wanted: Iterator[tuple[str, str, str]]) -> Iterator[bytes | None]:
         waiting: deque[tuple[str, str, Future[bytes | None]]] = deque()
         for column, folder, name in wanted:
             uri = images.resolve(folder, name)
             self._note_folder(uri)
-            waiting.append((column, uri, self._pool.submit(_read, uri)))
+            waiting.append((column, uri, self._pool.submit(read_image, uri)))
             if len(waiting) >= AHEAD:
                 yield self._taken(*waiting.popleft())
         while waiting:
@@ -121,6 +127,10 @@ class Embedder(AbstractContextManager["Embedder"]):
                     f"{shown}{more}; data.image.missing_value_strategy says what becomes of their rows"
                 )
 
+    def unreadable(self, column: str) -> tuple[int, list[str]]:
+        """Return how many images of a column could not be read, and the first of them."""
+        return self._lost[column], self._unreadable[column]
+
     def folders(self) -> dict[str, str] | None:
         """Return folder -> what stands for its files; None where there are too many, or one changed meanwhile."""
         if len(self._folders) > FOLDERS or not unchanged(self._folders):
@@ -139,11 +149,7 @@ def folder_print(folder: str) -> str:
     return digest(canonical(storage.open_store(folder).listing()))
 
 
-def _split(value: str | None) -> list[str]:
-    return [name for part in (value or "").split(";") if (name := part.strip())]
-
-
-def _read(uri: str) -> bytes | None:
+def read_image(uri: str) -> bytes | None:
     """Return the bytes of an image, None where there is none. Trouble of a store is not the data's, and raises."""
     try:
         folder, name = storage.split(uri)

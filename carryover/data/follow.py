@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from carryover.data import images, problem, values
+from carryover.data import dense_settle, images, problem, values
 from carryover.data.columns import IMAGE_SAMPLE, ColumnPlan
+from carryover.data.dense import BoxTally, MaskTally
 from carryover.data.manifest import DatasetCard
 from carryover.data.rows import ARROW_TYPES
 from carryover.data.schema import Column, Scalar, Schema
@@ -75,6 +76,8 @@ class Reference:
             "columns": [[column.name, column.type, column.arrow] for column in schema.columns],
             "left_out": sorted(self.unwanted),
         }
+        if renamed := dense_settle.renamed_before(schema):
+            told["renamed"] = {str(old): new for old, new in renamed.items()}
         return {"schema_from": digest(canonical(told)), "grow_classes": self.grow}
 
 
@@ -85,6 +88,7 @@ class Asked:
     label: str
     problem_type: str
     column_types: Mapping[str, str]
+    ignore_label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Following:
     names: Sequence[str]
     rows: int
     tallies: Mapping[str, ColumnTally]
-    label: LabelTally | None
+    label: LabelTally | BoxTally | MaskTally | None
     breaches: list[str] = field(default_factory=list)
 
     def settle(self) -> Followed:
@@ -138,7 +142,7 @@ class Following:
         known = {column.name for column in schema.columns}
         return Followed(
             columns=tuple(plans),
-            problem_type="multiclass" if grown else schema.problem_type,
+            problem_type="multiclass" if grown and schema.problem_type == "binary" else schema.problem_type,
             classes=classes,
             counts=counts,
             grown=grown,
@@ -150,9 +154,10 @@ class Following:
         schema, asked = self.reference.schema, self.asked
         if asked.label not in ("", schema.label):
             self.breaches.append(f"--label {asked.label}: the label is '{schema.label}'")
-        allowed = {"", schema.problem_type} | ({"classification"} if schema.classes else set())
-        # What was binary once may have grown since.
-        allowed |= {"binary", "multiclass"} if schema.classes and self.reference.grow else set()
+        allowed = {"", schema.problem_type}
+        if schema.problem_type in ("binary", "multiclass"):
+            # What was binary once may have grown since.
+            allowed |= {"classification"} | ({"binary", "multiclass"} if self.reference.grow else set())
         if asked.problem_type not in allowed:
             self.breaches.append(f"--problem-type {asked.problem_type}: the problem is {schema.problem_type}")
         types = {column.name: column.type for column in schema.columns}
@@ -165,6 +170,9 @@ class Following:
         """Return how one column is stored, after noting what speaks against it."""
         if column.type == "null":
             return ColumnPlan(column.name, "null", "null", "null")
+        if column.name not in self.names and column.type == "identifier":
+            # It is of no use to a model, so data without one follow too.
+            return ColumnPlan(column.name, column.type, "null", column.arrow)
         if column.name not in self.names:
             known = {one.name for one in self.reference.schema.columns}
             near = nearest(column.name, [name for name in self.names if name not in known])
@@ -208,6 +216,10 @@ class Following:
         schema, tally = self.reference.schema, self.label
         if tally is None:
             return schema.classes, {}, ()
+        if not isinstance(tally, LabelTally):
+            dense = dense_settle.follow(tally, schema, grow=self.reference.grow, ignore=self.asked.ignore_label)
+            self.breaches += dense.breaches
+            return dense.classes, {}, dense.grown
         if tally.missing:
             self.breaches.append(
                 f"label column '{column.name}' has {tally.missing} missing values ({'; '.join(tally.missing_at)})"
@@ -261,6 +273,8 @@ class Following:
 
 def wanted_of(column: Column) -> str:
     """Return what a column's values must be, for its tally to count those that are not."""
+    if column.type == "mask" or (column.type, column.arrow) == ("identifier", "int64"):
+        return "" if column.type == "mask" else "number"
     return WANTED.get(column.type, "text")
 
 

@@ -83,7 +83,10 @@ def _fingerprints(request: Request) -> list[dict[str, Any]]:
 def _settings(request: Request) -> dict[str, Any]:
     # What was left out of the data before is left out of these, so whoever follows them leaves it out too.
     types = dict(request.column_types) | dict.fromkeys(sorted(request.unwanted), "null")
+    roots = sorted({file.image_root for files in request.files.values() for file in files} - {""})
     return {
+        **({"ignore_label": request.ignore_label} if request.ignore_label is not None else {}),
+        **({"image_root": roots} if roots else {}),
         "problem_type": request.problem_type,
         "column_types": types,
         "fractions": asdict(request.fractions),

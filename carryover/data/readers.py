@@ -6,15 +6,17 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from carryover.data import image_folder, values
+from carryover.data import coco, image_folder, pictures, values, voc
+from carryover.data.problems import raise_all
 from carryover.data.sources import BATCH_BYTES, Batch, SourceFile
+from carryover.ground import storage
 from carryover.ground.errors import WrongInput
 
 # What pandas.read_csv takes as missing, so that the same file means the same here and there.
@@ -28,18 +30,26 @@ JSON_ROWS = 16_384
 JSON_LINE_BYTES = 64 << 20
 
 
-def read(file: SourceFile, *, without: Collection[str] = ()) -> Iterator[Batch]:
+class Wanted(NamedTuple):
+    """Columns that are left out, and columns whose lists and structs become text."""
+
+    without: frozenset[str]
+    nested: frozenset[str]
+
+
+def read(file: SourceFile, *, without: Collection[str] = (), nested: Collection[str] = ()) -> Iterator[Batch]:
     """Read a file from its start, a few megabytes at a time.
 
     Args:
         without: columns that are not wanted; Parquet does not even read them.
+        nested: columns whose lists and structs are wanted, as their JSON text; of others they can't be read.
 
     Raises:
         WrongInput: a file that cannot be opened or understood; names the file and the row.
     """
     row = 0
     try:
-        for batch in READERS[file.format](file, frozenset(without)):
+        for batch in READERS[file.format](file, Wanted(frozenset(without), frozenset(nested))):
             yield batch
             row += batch.rows
     except (pa.ArrowException, zlib.error, gzip.BadGzipFile, EOFError, UnicodeError) as error:
@@ -63,7 +73,7 @@ def _unreadable(file: SourceFile, row: int, error: BaseException) -> WrongInput:
     return WrongInput(f"{file.uri}: can't be read as {file.format} at row {row + 1}: {text[:300]}")
 
 
-def _read_csv(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
+def _read_csv(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
     delimiter = "\t" if file.format == "tsv" else ","
     header = _csv_header(file, delimiter)
     names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
@@ -86,7 +96,7 @@ def _read_csv(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
         for batch in reader:
             last = batch if batch.num_rows else last
             columns = dict(zip(names, batch.columns, strict=True))
-            kept = {name: columns[name] for name in names if name not in without}
+            kept = {name: columns[name] for name in names if name not in wanted.without}
             yield Batch(file.uri, row, batch.num_rows, tuple(names), kept)
             row += batch.num_rows
         if last is not None and quotes.odd and any("\n" in str(value[-1]) for value in last.columns):
@@ -94,7 +104,8 @@ def _read_csv(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
             raise WrongInput(f"{file.uri}: can't be read as csv at row {row - 1}: its quote (\") is never closed")
         if row == 1:
             empty = pa.array([], pa.string())
-            yield Batch(file.uri, 1, 0, tuple(names), {name: empty for name in names if name not in without})
+            kept = {name: empty for name in names if name not in wanted.without}
+            yield Batch(file.uri, 1, 0, tuple(names), kept)
 
 
 class _QuoteCount:
@@ -126,23 +137,25 @@ def _csv_header(file: SourceFile, delimiter: str) -> list[str]:
     return header
 
 
-def _read_parquet(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
+def _read_parquet(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
     with file.open() as stream, pq.ParquetFile(pa.PythonFile(stream, mode="r"), buffer_size=1 << 20) as parquet:
         names = parquet.schema_arrow.names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise WrongInput(f"{file.uri}: two columns are named '{twice[0]}'; names must differ")
-        wanted = [name for name in names if name not in without]
+        kept = [name for name in names if name not in wanted.without]
         row = 1
-        for batch in parquet.iter_batches(_parquet_rows(parquet), columns=wanted, use_threads=False):
-            typed = {name: values.typed_array(array) for name, array in zip(wanted, batch.columns, strict=True)}
+        for batch in parquet.iter_batches(_parquet_rows(parquet), columns=kept, use_threads=False):
+            arrays = dict(zip(kept, batch.columns, strict=True))
+            arrays |= {name: _json_text(arrays[name].to_pylist()) for name in wanted.nested & arrays.keys()}
+            typed = {name: values.typed_array(array) for name, array in arrays.items()}
             columns = {name: array for name, (array, _) in typed.items()}
             kinds = {name: kinds for name, (_, kinds) in typed.items()}
             yield Batch(file.uri, row, batch.num_rows, tuple(names), columns, kinds)
             row += batch.num_rows
         if row == 1:
-            nothing = {name: pa.nulls(0) for name in wanted}
-            yield Batch(file.uri, 1, 0, tuple(names), nothing, dict.fromkeys(wanted, frozenset()))
+            nothing = {name: pa.nulls(0) for name in kept}
+            yield Batch(file.uri, 1, 0, tuple(names), nothing, dict.fromkeys(kept, frozenset()))
 
 
 def _parquet_rows(parquet: pq.ParquetFile) -> int:
@@ -152,7 +165,7 @@ def _parquet_rows(parquet: pq.ParquetFile) -> int:
     return int(min(65_536, max(1, BATCH_BYTES / max(1.0, largest))))
 
 
-def _read_jsonl(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
+def _read_jsonl(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
     held: list[dict[str, Any]] = []
     size, row = 0, 1
     # Keys in the order in which they first come, for the whole file: a batch may lack some.
@@ -168,12 +181,12 @@ def _read_jsonl(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
             size += len(line)
             row += 1
             if size >= BATCH_BYTES or len(held) >= JSON_ROWS:
-                yield _json_batch(file, row - len(held), held, tuple(names), without)
+                yield _json_batch(file, row - len(held), held, tuple(names), wanted)
                 size, held = 0, []
     if not row - 1:
         raise WrongInput(f"{file.uri}: there are no rows")
     if held:
-        yield _json_batch(file, row - len(held), held, tuple(names), without)
+        yield _json_batch(file, row - len(held), held, tuple(names), wanted)
 
 
 def _json_row(file: SourceFile, row: int, line: bytes) -> dict[str, Any]:
@@ -189,9 +202,13 @@ def _json_row(file: SourceFile, row: int, line: bytes) -> dict[str, Any]:
 
 
 def _json_batch(
-    file: SourceFile, row: int, held: list[dict[str, Any]], names: tuple[str, ...], without: frozenset[str]
+    file: SourceFile, row: int, held: list[dict[str, Any]], names: tuple[str, ...], wanted: Wanted
 ) -> Batch:
-    typed = {name: _json_column([values.get(name) for values in held]) for name in names if name not in without}
+    found = {name: [values.get(name) for values in held] for name in names if name not in wanted.without}
+    typed = {
+        name: values.typed_array(_json_text(column)) if name in wanted.nested else _json_column(column)
+        for name, column in found.items()
+    }
     columns = {name: array for name, (array, _) in typed.items()}
     return Batch(file.uri, row, len(held), names, columns, {name: kinds for name, (_, kinds) in typed.items()})
 
@@ -206,6 +223,12 @@ def _json_column(column: list[Any]) -> tuple[pa.Array, frozenset[str]]:
     if found == {int} and any(value is not None and not -(2**63) <= value < 2**63 for value in column):
         return _json_mixture(column)
     return values.typed_array(pa.array(column))
+
+
+def _json_text(column: list[Any]) -> pa.Array:
+    """Return values as JSON text; text stays as it is."""
+    texts = [one if one is None or isinstance(one, str) else json.dumps(one, default=str) for one in column]
+    return pa.array(texts, pa.string())
 
 
 def _json_mixture(column: list[Any]) -> tuple[pa.Array, frozenset[str]]:
@@ -224,20 +247,85 @@ def _json_mixture(column: list[Any]) -> tuple[pa.Array, frozenset[str]]:
     return pa.array(texts, pa.string()), frozenset(kinds)
 
 
-def _read_images(file: SourceFile, without: frozenset[str]) -> Iterator[Batch]:
+def _read_images(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
     row = 1
     for columns in image_folder.batches(file.uri):
-        kept = {name: array for name, array in columns.items() if name not in without}
         known = image_folder.identity(columns)
-        rows = len(columns[image_folder.IMAGE])
-        yield Batch(file.uri, row, rows, tuple(columns), kept, folder=file.uri, identity=known)
-        row += rows
+        yield _pictures(file, row, columns, file.uri, wanted, known)
+        row += len(columns[image_folder.IMAGE])
 
 
-READERS: dict[str, Callable[[SourceFile, frozenset[str]], Iterator[Batch]]] = {
+def _read_coco(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
+    with file.open() as stream:
+        found = coco.load(file.uri, stream)
+    places = found.check()
+    raise_all(file.uri, found.problems.words())
+    if not found.names:
+        raise WrongInput(f"{file.uri}: there are no images")
+    tags = pictures.tags_of(storage.split(file.uri)[1])
+    root = pictures.find_root(file.uri, found.names, tags=tags, given=file.image_root)
+    raise_all(file.uri, pictures.missing_words(root, found.names), "--image-root names another folder")
+    notes = tuple(f"annotations have {name}, which is not read; only boxes are" for name in sorted(found.unread))
+    row = 1
+    for columns in found.rows(places):
+        yield _pictures(file, row, columns, root, wanted, _names_only(columns), found.categories, notes)
+        row += len(columns[coco.IMAGE])
+
+
+def _read_voc(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
+    found = voc.Voc(voc.files(file.uri))
+    beside = voc.annotations_of(file.uri)
+    root, row, names = "", 1, []
+    for columns in found.rows():
+        own = columns[voc.IMAGE].to_pylist()
+        if own:
+            root = root or pictures.find_root(beside, own, given=file.image_root)
+            names += own
+            yield _pictures(file, row, columns, root, wanted, _names_only(columns))
+            row += len(own)
+    gone = pictures.missing_words(root, names) if root else []
+    raise_all(file.uri, [*found.problems.words(), *gone])
+
+
+def _names_only(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Return what tells pictures apart when rows are split: their names; ids are given anew by every export."""
+    return {**image_folder.identity(columns), coco.IMAGE_ID: pa.nulls(len(columns[coco.IMAGE]))}
+
+
+def _pictures(
+    file: SourceFile,
+    row: int,
+    columns: dict[str, pa.Array],
+    root: str,
+    wanted: Wanted,
+    identity: dict[str, pa.Array],
+    categories: Mapping[str, int | str] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Batch:
+    kept = {name: array for name, array in columns.items() if name not in wanted.without}
+    told = {name: array for name, array in identity.items() if name in kept}
+    # Names and ids are what their type says, whatever they look like.
+    kinds = {name: frozenset({"int" if pa.types.is_integer(array.type) else "text"}) for name, array in kept.items()}
+    return Batch(
+        uri=file.uri,
+        first_row=row,
+        rows=len(columns[image_folder.IMAGE]),
+        names=tuple(columns),
+        columns=kept,
+        known=kinds if file.annotated else {},
+        folder=root,
+        identity=told,
+        categories=categories or {},
+        notes=notes,
+    )
+
+
+READERS: dict[str, Callable[[SourceFile, Wanted], Iterator[Batch]]] = {
+    "coco": _read_coco,
     "csv": _read_csv,
     "images": _read_images,
     "jsonl": _read_jsonl,
     "parquet": _read_parquet,
     "tsv": _read_csv,
+    "voc": _read_voc,
 }

@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from carryover.data import values
+from carryover.data.columns import ColumnPlan
 from carryover.data.compute import pc
 from carryover.data.content import ContentHash
+from carryover.data.dense import Fitting
 from carryover.data.embed import Embedder
 from carryover.data.manifest import SPLITS, Shard, Split
 from carryover.data.progress import Progress
@@ -56,7 +58,7 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
     """Read everything again and write the shards into a local folder.
 
     Raises:
-        WrongInput: an infinite number.
+        WrongInput: an infinite number; labels of pictures that do not fit them, all of them.
         CarryoverError: the source is not what the first pass read.
     """
     stored = [plan for plan in survey.columns if plan.type != "null"]
@@ -65,7 +67,9 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
     writers = {name: SplitWriter(name, schema, folder) for name in SPLITS}
     writers["train"].statistics = statistics
     progress = Progress("second pass", files=len(survey.file_rows))
-    embedder = Embedder([plan.name for plan in stored if plan.type == "image_path"])
+    named = [plan.name for plan in stored if _names(plan)]
+    embedder = Embedder(named, several=survey.truth is None)
+    fitting = Fitting(survey.truth) if survey.truth else None
     with open(codes_path, "rb") as source, embedder:
         for role, _, batch in request.batches(progress):
             own = np.frombuffer(source.read(batch.rows), dtype=np.uint8)
@@ -77,18 +81,32 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
                     table[request.target], value_set=pa.array(list(survey.whole), table[request.target].type)
                 )
                 own = np.where(np.asarray(whole), np.uint8(TRAIN), own)
-            for piece in embedder.pieces(table, batch.folder):
-                mine, own = own[: piece.num_rows], own[piece.num_rows :]
+            if fitting:
+                fitting.start(batch, table)
+            for found in embedder.pieces(table, batch.folder):
+                mine, own = own[: found.num_rows], own[found.num_rows :]
+                piece = fitting.fit(found, mine) if fitting else found
                 for code, name in enumerate(SPLITS):
                     if (mine == code).any():
                         writers[name].add(piece.filter(pa.array(mine == code)))
         if source.read(1):
             raise CarryoverError(f"{request.files['source'][0].uri}: changed while it was read; run prepare-data again")
         folders = embedder.folders()
+    if fitting:
+        fitting.check(embedder, named)
     embedder.say()
     splits = {name: writer.close() for name, writer in writers.items()}
     summaries = {name: writer.content.summary() for name, writer in writers.items()}
-    return Written(splits, summaries, {name: found.to_json() for name, found in statistics.items()}, folders)
+    told = {name: found.to_json() for name, found in statistics.items()}
+    if fitting:
+        told[request.target] |= fitting.statistics()
+        fitting.say()
+    return Written(splits, summaries, told, folders)
+
+
+def _names(plan: ColumnPlan) -> bool:
+    """Tell whether a column's raw values are names of pictures, which are stored for them."""
+    return plan.type == "image_path" or (plan.type == "mask" and plan.physical == "string")
 
 
 def _stored_table(batch: Batch, survey: Survey) -> pa.Table:
@@ -100,7 +118,7 @@ def _stored_table(batch: Batch, survey: Survey) -> pa.Table:
         # A JSONL batch lacks the columns that none of its rows has.
         raw = batch.columns.get(plan.name, pa.nulls(batch.rows))
         try:
-            stored = "string" if plan.type == "image_path" else plan.stored
+            stored = "string" if plan.type == "boxes" or _names(plan) else plan.stored
             array = values.to_stored(raw, physical=plan.physical, stored=stored)
         except pa.ArrowInvalid as error:
             raise CarryoverError(f"{batch.uri}: changed while it was read; run prepare-data again") from error

@@ -1,4 +1,4 @@
-"""Owns how sources are found and read: CSV, TSV, JSONL and Parquet, by ending, and folders of images, a folder a class.
+"""Owns how sources are found: CSV, TSV, JSONL and Parquet by ending, folders of images, a folder a class, COCO and VOC.
 
     URI, glob or folder --> SourceFile --> Batch, Batch, ...        raw values: see values.py
 
@@ -9,12 +9,12 @@ field, NA, NaN, null, None, ...) are missing; in JSON null and NaN are, and keys
 import gzip
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from carryover.data import image_folder, values
+from carryover.data import coco, image_folder, values, voc
 from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
@@ -29,26 +29,35 @@ ENDINGS = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-KNOWN = ".csv, .tsv, .jsonl, .ndjson (each also with .gz), .parquet or .pq"
+KNOWN = ".csv, .tsv, .jsonl, .ndjson, COCO's .json (each also with .gz), .parquet, .pq, or VOC's .xml"
+# What a format of annotated pictures says by itself: the label, the problem, the types of columns.
+LABEL, PROBLEM_TYPE = coco.LABEL, "object_detection"
+TYPES = {coco.IMAGE: "image_path", coco.IMAGE_ID: "identifier"}
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file to read, or one folder of images.
+    """One file to read, or one folder of images, or VOC's XML files.
 
     Attributes:
-        format: "csv", "tsv", "jsonl", "parquet" or "images".
+        format: one of `readers.READERS`.
         packed: whether gzip is around it.
+        image_root: the folder of the pictures that it names, "" where they lie beside it; of annotations only.
     """
 
     uri: str
     format: str
     packed: bool
+    image_root: str = ""
+
+    @property
+    def annotated(self) -> bool:
+        """Tell whether this is COCO's or VOC's, whose label and problem are known."""
+        return self.format in (coco.FORMAT, voc.FORMAT)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells one version from another without reading it."""
-        known = image_folder.fingerprint if self.format == image_folder.FORMAT else storage.fingerprint
-        return known(self.uri)
+        return _FINGERPRINTS.get(self.format, storage.fingerprint)(self.uri)
 
     def open(self) -> BinaryIO:
         """Open the file, unpacked.
@@ -74,6 +83,8 @@ class Batch:
         known: kinds of the columns whose arrays do not say them; the others are told by `kinds`.
         folder: where relative names that stand in the rows are looked for.
         identity: columns that stand for those of the same name where it is told which split a row is in.
+        categories: class -> its id, of all that the file declares; of COCO.
+        notes: what of the file is not read.
     """
 
     uri: str
@@ -84,6 +95,8 @@ class Batch:
     known: Mapping[str, frozenset[str]] = field(default_factory=dict)
     folder: str = ""
     identity: Mapping[str, pa.Array] = field(default_factory=dict)
+    categories: Mapping[str, int | str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", self.folder or storage.split(self.uri)[0])
@@ -95,11 +108,11 @@ class Batch:
         return values.text_kinds(self.columns[name], typed=False)
 
 
-def find(uris: Sequence[str], *, flag: str) -> tuple[SourceFile, ...]:
+def find(uris: Sequence[str], *, flag: str, image_root: str = "") -> tuple[SourceFile, ...]:
     """Return the files that URIs, globs and folders stand for, in the order given and sorted within each.
 
-    A folder whose folders hold images, and which holds no table, is one source. In another folder or behind a glob,
-    files with other endings are left out, and that is said.
+    A folder whose folders hold images, and which holds no table, is one source; so are VOC's XML files. In another
+    folder or behind a glob, files with other endings are left out, and that is said.
 
     Raises:
         WrongInput: nothing there, or a single file whose ending names no format.
@@ -108,20 +121,70 @@ def find(uris: Sequence[str], *, flag: str) -> tuple[SourceFile, ...]:
     for uri in uris:
         files = _expanded(uri)
         kept = [file for file in map(_source_file, files) if file]
-        if not kept and image_folder.is_image_folder(uri):
-            files, kept = [uri], [SourceFile(storage.normal(uri), image_folder.FORMAT, packed=False)]
+        if not kept and (pictures := _annotated(uri, files) or _folder_of_images(uri)):
+            files = kept = pictures
         if not files:
             storage.expand(uri)
         if not kept:
-            shown = files[0] if len(files) == 1 else f"{uri}: {len(files)} files, the first {files[0]}"
+            shown = str(files[0]) if len(files) == 1 else f"{uri}: {len(files)} files, the first {files[0]}"
             raise WrongInput(f"--{flag} {shown}: the ending names no format that can be read; use {KNOWN}")
         if len(kept) < len(files):
             say(f"{uri}: {len(files) - len(kept)} of {len(files)} files left out, their endings name no known format")
         for file in kept:
             if file.uri in found:
                 say(f"{file.uri}: named twice, read once")
-            found[file.uri] = file
+            found[file.uri] = replace(file, image_root=image_root) if file.annotated else file
     return tuple(found.values())
+
+
+def find_all(given: Mapping[str, Sequence[str]], *, image_root: str = "") -> dict[str, tuple[SourceFile, ...]]:
+    """Return role ("source", "validation", "test") -> files; a VOC root gives the roles that it has lists for.
+
+    Raises:
+        WrongInput: see `find`; or `image_root` is given and nothing names pictures that way.
+    """
+    wanted: dict[str, list[str]] = {role: list(uris) for role, uris in given.items()}
+    for uri in given["source"]:
+        lists = voc.lists(uri) if voc.is_root(uri) else {}
+        if lists:
+            wanted["source"] = [lists["source"] if one == uri else one for one in wanted["source"]]
+            taken = [role for role in lists if role == "source" or not given[role]]
+            for role in taken[1:]:
+                wanted[role].append(lists[role])
+            say(f"{uri}: splits by {', '.join(lists[role].rpartition('/')[2] for role in taken)} of {voc.LISTS}")
+    flags = {"source": "source", "validation": "validation-source", "test": "test-source"}
+    found = {role: find(uris, flag=flags[role], image_root=image_root) for role, uris in wanted.items()}
+    if image_root and not any(file.annotated for files in found.values() for file in files):
+        raise WrongInput(
+            f"--image-root {image_root}: is for COCO and VOC; in tables, names are relative to their folder"
+        )
+    return found
+
+
+def _annotated(uri: str, files: Sequence[str]) -> list[SourceFile]:
+    """Return COCO's or VOC's files, where nothing else is there."""
+    if voc.is_root(uri) or voc.is_list(uri) or any(file.endswith(voc.ENDING) for file in files):
+        return [SourceFile(storage.normal(uri), voc.FORMAT, packed=False)]
+    named = [file for file in files if file.lower().endswith((".json", ".json.gz"))]
+    if not named and any(one.endswith(".json") for one in _annotations(uri)):
+        raise WrongInput(
+            f"{uri}: has COCO files in annotations/ ({', '.join(_annotations(uri)[:4])}); name the one that is wanted, "
+            f"e.g. {storage.join(uri, f'annotations/{_annotations(uri)[0]}')}"
+        )
+    return [SourceFile(file, coco.FORMAT, packed=file.lower().endswith(".gz")) for file in named]
+
+
+def _annotations(uri: str) -> list[str]:
+    return [] if any(mark in uri for mark in "*?[") else storage.open_store(uri).names("annotations")
+
+
+def _folder_of_images(uri: str) -> list[SourceFile]:
+    if not image_folder.is_image_folder(uri):
+        return []
+    return [SourceFile(storage.normal(uri), image_folder.FORMAT, packed=False)]
+
+
+_FINGERPRINTS = {image_folder.FORMAT: image_folder.fingerprint, voc.FORMAT: voc.fingerprint}
 
 
 def _expanded(uri: str) -> list[str]:

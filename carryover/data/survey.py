@@ -14,14 +14,16 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from carryover.data import columns, images, problem, readers, values
+from carryover.data import columns, dense, dense_settle, images, problem, readers, values
 from carryover.data.columns import ColumnFacts, ColumnPlan
+from carryover.data.dense import BoxTally, MaskTally, Truth
 from carryover.data.follow import Asked, Followed, Following, Reference, wanted_of
 from carryover.data.progress import Progress
-from carryover.data.schema import Scalar, missing_column
-from carryover.data.sources import Batch, SourceFile
+from carryover.data.schema import DENSE, Scalar, missing_column
+from carryover.data.sources import TYPES, Batch, SourceFile
 from carryover.data.split import TEST, TRAIN, VALIDATION, Fractions, codes, row_keys, too_small
 from carryover.data.tally import BYTES_SAMPLE, ColumnTally, LabelTally, Sampler
+from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 
 ROLES = {"source": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -36,6 +38,7 @@ class Request:
         problem_type: as `problem.check_problem_type` allows; "" to infer it.
         column_types: given types, which win over inferred ones.
         reference: whose schema the data follow; then what is given must agree with it. None to infer all.
+        ignore_label: the id of pixels of masks that are of no class; None: 255.
     """
 
     files: Mapping[str, tuple[SourceFile, ...]]
@@ -44,6 +47,20 @@ class Request:
     column_types: Mapping[str, str] = field(default_factory=dict)
     fractions: Fractions = field(default_factory=Fractions)
     reference: Reference | None = None
+    ignore_label: int | None = None
+
+    @property
+    def dense(self) -> str:
+        """Return the label's type where it is of pictures, "boxes" or "mask", else ""."""
+        known = self.reference.schema.problem_type if self.reference else self.problem_type
+        given = self.column_types.get(self.label, "")
+        return DENSE.get(known, given if given in DENSE.values() and not self.reference else "")
+
+    @property
+    def implied(self) -> Mapping[str, str]:
+        """Return the column types that the sources' formats say."""
+        annotated = any(file.annotated for files in self.files.values() for file in files)
+        return TYPES if annotated else {}
 
     @property
     def unwanted(self) -> frozenset[str]:
@@ -67,7 +84,8 @@ class Request:
         for role in ROLES:
             for file in self.files[role]:
                 progress.file()
-                for batch in readers.read(file, without=self.unwanted):
+                nested = {self.target} if self.dense == "boxes" else ()
+                for batch in readers.read(file, without=self.unwanted, nested=nested):
                     yield role, file, self._wanted(batch)
                     progress.add(batch.rows)
 
@@ -88,6 +106,7 @@ class Survey:
         whole: label values whose rows all stay in train.
         file_rows: URI -> rows.
         followed: what the reference says of the data, where there is one.
+        truth: what the label is where it is of pictures.
     """
 
     problem_type: str
@@ -96,6 +115,7 @@ class Survey:
     whole: frozenset[Scalar]
     file_rows: Mapping[str, int]
     followed: Followed | None = None
+    truth: Truth | None = None
 
 
 def survey(request: Request, codes_path: Path) -> Survey:
@@ -128,7 +148,7 @@ class _Reading:
         self._shares = request.shares
         self._sampler = Sampler()
         self._tallies: dict[str, ColumnTally] = {}
-        self._label = LabelTally(request.target)
+        self._label = dense.tally_of(request.dense, request.target) if request.dense else LabelTally(request.target)
         reference = request.reference
         self._typed = {column.name: wanted_of(column) for column in reference.schema.columns} if reference else {}
         self._rows = np.zeros(3, dtype=np.int64)
@@ -136,6 +156,7 @@ class _Reading:
         self._names: dict[str, None] = {}
         self._first: tuple[SourceFile, list[str]] | None = None
         self._file_rows: dict[str, int] = {}
+        self._notes: set[str] = set()
 
     def add(self, role: str, file: SourceFile, batch: Batch, sink: BinaryIO) -> None:
         """Take in one batch, and write its rows' codes."""
@@ -159,6 +180,10 @@ class _Reading:
             own = np.full(batch.rows, ROLES[role], dtype=np.uint8)
         sink.write(own.tobytes())
         self._label.add(batch, own, given=role != "source")
+        for note in batch.notes:
+            if note not in self._notes:
+                say(note)
+            self._notes.add(note)
         self._tally(batch, canonical, own)
 
     def _tally(self, batch: Batch, canonical: Mapping[str, pa.Array], own: np.ndarray) -> None:
@@ -205,6 +230,8 @@ class _Reading:
         columns.check_given(request.column_types, names, request.target)
         if request.reference:
             return self._settle_followed(request.reference, names)
+        if not isinstance(self._label, LabelTally):
+            return self._settle_dense(self._label, names)
         nothing = f"there is no column to learn from besides the label '{request.label}'"
         if not set(names) - request.unwanted - {request.label}:
             raise WrongInput(nothing)
@@ -214,7 +241,7 @@ class _Reading:
                 f"({'; '.join(self._label.missing_at)}); remove these rows or fill in the labels"
             )
         tally = self._tallies[request.label]
-        plan, problem_type, counts = self._settle_label(tally.facts())
+        plan, problem_type, counts = self._settle_label(tally.facts(), self._label)
         classes = None
         if problem_type != "regression":
             classes = problem.sorted_classes({value: 1 for value, row in counts.items() if row[:3].sum()})
@@ -224,14 +251,31 @@ class _Reading:
             raise WrongInput(f"{nothing}: in all others there is one value at most")
         return Survey(problem_type, classes, tuple(plans), whole, self._file_rows)
 
+    def _settle_dense(self, label: BoxTally | MaskTally, names: list[str]) -> Survey:
+        plans = [self._plan(name) for name in names if name != label.name]
+        picture = dense_settle.picture_of(plans, label.name)
+        truth = dense_settle.settle(label, picture=picture, ignore=self._request.ignore_label)
+        dense_settle.say_classes(label, truth)
+        physical = values.physical_type(self._tallies[label.name].facts().kinds)
+        plan = dense_settle.label_plan(label.name, physical, truth, columns.STORED[truth.type])
+        self._check_splits([])
+        whole = {one.name: one for one in (*plans, plan)}
+        problem_type = next(name for name, type in DENSE.items() if type == truth.type)
+        ordered = tuple(whole[name] for name in names)
+        return Survey(problem_type, truth.classes, ordered, frozenset(), self._file_rows, truth=truth)
+
     def _settle_followed(self, reference: Reference, names: list[str]) -> Survey:
         request = self._request
-        asked = Asked(request.label, request.problem_type, request.column_types)
+        asked = Asked(request.label, request.problem_type, request.column_types, request.ignore_label)
         label = self._label if request.target in names else None
         rows = sum(self._file_rows.values())
         found = Following(reference, asked, names, rows, self._tallies, label).settle()
         whole = self._whole(found.counts)
-        return Survey(found.problem_type, found.classes, found.columns, whole, self._file_rows, found)
+        truth = None
+        if label and not isinstance(label, LabelTally):
+            truth = dense_settle.truth_of(label, reference.schema, found.classes or ())
+            dense_settle.say_classes(label, truth)
+        return Survey(found.problem_type, found.classes, found.columns, whole, self._file_rows, found, truth)
 
     def _whole(self, counts: Mapping[Scalar, np.ndarray]) -> frozenset[Scalar]:
         """Return the classes whose rows all stay in train, after checking what that leaves of the splits."""
@@ -263,15 +307,14 @@ class _Reading:
         tally = self._tallies[name]
         facts = tally.facts()
         size = BYTES_SAMPLE if facts.kinds & columns.BYTES else columns.IMAGE_SAMPLE
-        type = self._request.column_types.get(name) or columns.infer_type(
-            facts, lambda: images.share_opened(tally.lowest(size))
-        )
+        given = self._request.column_types.get(name) or self._request.implied.get(name)
+        type = given or columns.infer_type(facts, lambda: images.share_opened(tally.lowest(size)))
         return columns.plan(facts, type)
 
-    def _settle_label(self, facts: ColumnFacts) -> tuple[ColumnPlan, str, dict[Any, np.ndarray]]:
+    def _settle_label(self, facts: ColumnFacts, tally: LabelTally) -> tuple[ColumnPlan, str, dict[Any, np.ndarray]]:
         name, physical = facts.name, values.physical_type(facts.kinds)
         numeric = facts.kinds <= values.NUMERIC
-        counts = self._label.typed(physical)
+        counts = tally.typed(physical)
         source = None if counts is None else {value: int(row[:3].sum()) for value, row in counts.items()}
         source = None if source is None else {value: rows for value, rows in source.items() if rows}
         given = self._given_problem()

@@ -34,19 +34,25 @@ def prepare_data(
     schema_from: str = "",
     grow_classes: bool = False,
     max_drift: float | None = None,
+    image_root: str = "",
+    ignore_label: int | None = None,
 ) -> dict[str, Any]:
     """Turn source files into a Dataset: column types, problem type, splits, typed shards.
 
     Args:
-        source: URIs, globs or folders of CSV, TSV, JSONL or Parquet files, all with the same columns; or a folder
-            with a folder of images for each class (columns "image" and "label").
-        label: the column to predict; may be left out with schema_from.
+        source: URIs, globs or folders of CSV, TSV, JSONL or Parquet files, all with the same columns; a folder with a
+            folder of images for each class (columns "image" and "label"); or COCO's instances files, a VOC root, its
+            Annotations or lists (columns "image", "image_id" and "rois").
+        label: the column to predict; may be left out with schema_from, and for COCO and VOC.
         validation_source, test_source: where given, that split is these rows, and takes none of `source`.
-        problem_type: "binary", "multiclass", "regression", "classification" (one of the first two), "" to infer it.
+        problem_type: "binary", "multiclass", "regression", "classification" (one of the first two), "" to infer it;
+            "object_detection" (of COCO and VOC by itself), "semantic_segmentation", which are never inferred.
         column_types: column -> type, for columns whose type should not be inferred; "null" leaves a column out.
         schema_from: a Model or Dataset (URI, run:KEY) whose label, types, problem and classes the data follow.
         grow_classes: classes that it does not have are appended to its own; else they are an error.
         max_drift: the greatest PSI of a column, against the train split of schema_from, that is still accepted.
+        image_root: URI of the folder of the pictures that COCO or VOC name; "" to look beside the annotations.
+        ignore_label: the id of mask pixels that are of no class; they are stored as 255. None: 255 alone is.
 
     Returns:
         uri, digest, changed (whether it was written now), rows of each split, what was inferred, seconds; with
@@ -58,11 +64,8 @@ def prepare_data(
     """
     started = time.monotonic()
     given = {"source": source, "validation": validation_source, "test": test_source}
-    flags = {"source": "source", "validation": "validation-source", "test": "test-source"}
     if not source:
         raise WrongInput("--source: nothing to read; give a file, a glob or a folder")
-    if not (label or schema_from):
-        raise WrongInput("--label: empty; name the column to predict")
     for flag, value in (("--grow-classes", grow_classes), ("--max-drift", max_drift is not None)):
         if value and not schema_from:
             raise WrongInput(f"{flag}: needs --schema-from, the Model or Dataset to compare with")
@@ -70,9 +73,14 @@ def prepare_data(
     check_problem_type(problem_type)
     home = storage.open_store(resolve_store(store))
     follows = reference(schema_from, store=home.uri, grow=grow_classes) if schema_from else None
-    files = {role: sources.find(_listed(uris), flag=flags[role]) for role, uris in given.items()}
+    files = sources.find_all({role: _listed(uris) for role, uris in given.items()}, image_root=image_root)
+    if any(file.annotated for found in files.values() for file in found):
+        label, problem_type = _implied(label, problem_type)
+    if not (label or schema_from):
+        raise WrongInput("--label: empty; name the column to predict")
     fractions = Fractions(train_fraction, validation_fraction, test_fraction)
-    request = Request(files, label, problem_type, dict(column_types or {}), fractions, follows)
+    request = Request(files, label, problem_type, dict(column_types or {}), fractions, follows, ignore_label)
+    _check_ignored(request)
     # A store that cannot be written is said now, and not after an hour of reading.
     home.probe()
     prepared = prepare(request, home)
@@ -95,6 +103,24 @@ def prepare_data(
         "seconds": round(time.monotonic() - started, 3),
     }
     return write_result(result, output, outputs_dir)
+
+
+def _implied(label: str, problem_type: str) -> tuple[str, str]:
+    """Return the label and the problem type that COCO and VOC have, which given ones must agree with."""
+    for flag, value, known in (
+        ("--label", label, sources.LABEL),
+        ("--problem-type", problem_type, sources.PROBLEM_TYPE),
+    ):
+        if value not in ("", known):
+            raise WrongInput(f"{flag} {value}: of COCO and VOC it is {known}; leave it out")
+    return sources.LABEL, sources.PROBLEM_TYPE
+
+
+def _check_ignored(request: Request) -> None:
+    ignored = request.ignore_label
+    check(ignored is None or 0 <= ignored <= 255, "--ignore-label", ignored, "from 0 to 255")
+    if ignored is not None and request.dense != "mask":
+        raise WrongInput("--ignore-label: is for masks, --problem-type semantic_segmentation")
 
 
 def _listed(uris: Sequence[str]) -> Sequence[str]:

@@ -1,0 +1,268 @@
+"""Owns labels that are of pictures, boxes and masks, through both passes.
+
+first pass    BoxTally, MaskTally: boxes (pixels) of each class, and what cannot be read at all
+settled       Truth: the classes, and how the ids of masks are renamed
+second pass   Fitting: each label against its picture --> the stored column, or everything that does not fit, at once
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from carryover.data import boxes, images, masks
+from carryover.data.embed import Embedder, read_image
+from carryover.data.pictures import Size, size_of
+from carryover.data.problems import Problems, raise_all, shown
+from carryover.data.rows import BOXES
+from carryover.data.schema import Scalar
+from carryover.data.sources import Batch
+from carryover.data.split import TRAIN
+from carryover.ground.console import say
+
+
+class Tally(Protocol):
+    """What the first pass remembers of a dense label.
+
+    Attributes:
+        name: of the column.
+        counts: class, as text -> int64[6]: boxes or pixels by the row's own code of the source (3), of given ones.
+        missing: rows without a label.
+    """
+
+    name: str
+    counts: dict[str, np.ndarray]
+    problems: Problems
+    missing: int
+    missing_at: list[str]
+
+    def add(self, batch: Batch, codes: np.ndarray, *, given: bool) -> None: ...
+
+
+@dataclass
+class BoxTally:
+    """Boxes of each class; see `Tally`.
+
+    Attributes:
+        declared: class -> its id, of all that the source names, with boxes or without.
+    """
+
+    name: str
+    counts: dict[str, np.ndarray] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
+    missing: int = 0
+    missing_at: list[str] = field(default_factory=list)
+    declared: dict[str, int | str] = field(default_factory=dict)
+
+    def add(self, batch: Batch, codes: np.ndarray, *, given: bool) -> None:
+        """Take one batch's labels in; `given`: the rows are of a given validation or test source."""
+        if not given:
+            self._declare(batch)
+        for place, value in enumerate(_values(self, batch)):
+            if value is None:
+                continue
+            where = f"{batch.uri} row {batch.first_row + place}"
+            try:
+                raw = boxes.parse(value) if isinstance(value, str) else None
+            except ValueError as error:
+                self.problems.note("rows have no boxes that can be read", f"{where} {error}")
+                continue
+            if raw is None:
+                self.problems.note("rows have no boxes that can be read", f"{where} has {str(value)[:40]!r}")
+                continue
+            for box in raw.boxes:
+                self.counts.setdefault(box.name, np.zeros(6, np.int64))[codes[place] + 3 * given] += 1
+
+    def _declare(self, batch: Batch) -> None:
+        for name, own in batch.categories.items():
+            if name in self.declared:
+                continue
+            if own in self.declared.values():
+                other = next(known for known, id in self.declared.items() if id == own)
+                self.problems.note(
+                    "category ids mean something else in another file", f"{own!r} is {other!r} and {name!r}"
+                )
+            self.declared[name] = own
+
+
+@dataclass
+class MaskTally:
+    """Pixels of each id; see `Tally`."""
+
+    name: str
+    counts: dict[str, np.ndarray] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
+    missing: int = 0
+    missing_at: list[str] = field(default_factory=list)
+
+    def add(self, batch: Batch, codes: np.ndarray, *, given: bool) -> None:
+        """Take one batch's labels in; `given`: the rows are of a given validation or test source."""
+        with ThreadPoolExecutor(images.THREADS) as pool:
+            found = pool.map(lambda value: _pixels(value, batch.folder), _values(self, batch))
+            for place, one in enumerate(found):
+                if isinstance(one, str):
+                    where = f"{batch.uri} row {batch.first_row + place}"
+                    self.problems.note("masks can't be used", f"{where}: {one}")
+                elif one is not None:
+                    self._count(one, int(codes[place]) + 3 * given)
+
+    def _count(self, pixels: np.ndarray, code: int) -> None:
+        for id in np.flatnonzero(pixels):
+            self.counts.setdefault(str(id), np.zeros(6, np.int64))[code] += pixels[id]
+
+
+def tally_of(type: str, name: str) -> "BoxTally | MaskTally":
+    """Return an empty tally of a label of this type."""
+    return BoxTally(name) if type == "boxes" else MaskTally(name)
+
+
+def _values(tally: Tally, batch: Batch) -> list[Any]:
+    """Return a batch's labels, after counting those that are missing."""
+    values = batch.columns.get(tally.name, pa.nulls(batch.rows)).to_pylist()
+    gone = [batch.first_row + place for place, value in enumerate(values) if value is None]
+    tally.missing += len(gone)
+    if gone and len(tally.missing_at) < 5:
+        tally.missing_at.append(f"{batch.uri} row{'s' * (len(gone) > 1)} {', '.join(map(str, gone[:5]))}")
+    return values
+
+
+def _pixels(value: Any, folder: str) -> np.ndarray | str | None:
+    """Return int64[256], a mask's pixels by id; what is wrong with it; or None where there is none."""
+    if value is None:
+        return None
+    data = value if isinstance(value, bytes) else read_image(images.resolve(folder, value.strip()))
+    name = "its bytes" if isinstance(value, bytes) else value
+    if data is None:
+        return f"{name} is missing or no picture"
+    try:
+        return np.bincount(masks.ids_of(data).ravel(), minlength=256)
+    except ValueError as error:
+        return f"{name} {error}"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the first pass settled of a dense label.
+
+    Attributes:
+        type: "boxes" or "mask".
+        category_ids: class -> its id in the source; of boxes.
+        renamed: id in the source -> id that is stored; of masks.
+    """
+
+    type: str
+    label: str
+    picture: str
+    classes: tuple[Scalar, ...]
+    category_ids: Mapping[str, int | str] = field(default_factory=dict)
+    renamed: Mapping[int, int] = field(default_factory=dict)
+
+
+class _Row(NamedTuple):
+    """One row on its way: where it is, its picture's size (None: cannot be read), its label's raw value."""
+
+    where: str
+    size: Size | None
+    label: Any
+
+
+class Fitting:
+    """Holds labels against their pictures, and remembers what does not fit."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._problems = Problems()
+        self._dropped: dict[str, int] = {}
+        self._where: list[str] = []
+
+    def start(self, batch: Batch, table: pa.Table) -> None:
+        """Remember what the pictures of a batch are called; `table` has names for pictures still."""
+        rows = [f"{batch.uri} row {batch.first_row + place}" for place in range(table.num_rows)]
+        names = table[self._truth.picture]
+        named = names.to_pylist() if pa.types.is_string(names.type) else [None] * len(rows)
+        self._where = [name or row for name, row in zip(named, rows, strict=True)]
+
+    def fit(self, table: pa.Table, codes: np.ndarray) -> pa.Table:
+        """Return the next rows of the batch with the label as it is stored; pictures are bytes now.
+
+        Args:
+            codes: uint8[rows], the split of each; what is dropped counts for train.
+        """
+        truth = self._truth
+        where, self._where = self._where[: table.num_rows], self._where[table.num_rows :]
+        sizes = [self._size(value, name) for value, name in zip(_column(table, truth.picture), where, strict=True)]
+        rows = [_Row(*row) for row in zip(where, sizes, _column(table, truth.label), strict=True)]
+        fitted = self._boxes(rows, codes) if truth.type == "boxes" else self._masks(rows)
+        return table.set_column(table.schema.get_field_index(truth.label), truth.label, fitted)
+
+    def _size(self, value: Any, where: str) -> Size | None:
+        if value is None:
+            self._problems.note("rows have no picture", where)
+        elif isinstance(value, list) and len(value) > 1:
+            self._problems.note("rows have several pictures, where their label is of one", where)
+        elif not isinstance(value, list) and not images.is_image(value):
+            self._problems.note("pictures can't be read", where)
+        else:
+            data = value[0] if isinstance(value, list) else value
+            # What a name does not lead to is told by who looked for it.
+            return None if data is None else size_of(data)
+        return None
+
+    def _boxes(self, rows: Sequence[_Row], codes: np.ndarray) -> pa.Array:
+        found = []
+        for row, code in zip(rows, codes, strict=True):
+            dropped: dict[str, int] = self._dropped if code == TRAIN else {}
+            raw = boxes.parse(row.label)
+            fits = row.size and boxes.fitted(raw, row.size, row.where, problems=self._problems, dropped=dropped)
+            found.append(fits or [])
+        return pa.array(found, BOXES)
+
+    def _masks(self, rows: Sequence[_Row]) -> pa.Array:
+        with ThreadPoolExecutor(images.THREADS) as pool:
+            found = list(pool.map(lambda row: _mask(row.label, self._truth.renamed), rows))
+        for row, (_, size) in zip(rows, found, strict=True):
+            if row.size and size and size != (row.size.width, row.size.height):
+                said = f"{row.where} is {row.size.width} x {row.size.height}, its mask {size[0]} x {size[1]}"
+                self._problems.note("masks have another size than their pictures", said + boxes.turned_words(row.size))
+        return pa.array([data for data, _ in found], pa.binary())
+
+    def check(self, embedder: Embedder, columns: Sequence[str]) -> None:
+        """Raise WrongInput with everything that did not fit.
+
+        Args:
+            columns: those whose names became pictures.
+        """
+        words = []
+        for column in columns:
+            lost, examples = embedder.unreadable(column)
+            if lost:
+                words.append(f"{lost:,} files of column '{column}' are missing or no pictures: {shown(examples, lost)}")
+        raise_all(f"label column '{self._truth.label}'", [*words, *self._problems.words()])
+
+    def say(self) -> None:
+        """Say what was left out."""
+        for reason, count in self._dropped.items():
+            say(f"label column '{self._truth.label}': {count:,} boxes {reason} dropped from train")
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what is told of the label besides the statistics of what is stored."""
+        truth = self._truth
+        if truth.type == "boxes":
+            return {"category_ids": dict(truth.category_ids), "dropped": dict(self._dropped)}
+        return {"renamed": {str(old): new for old, new in truth.renamed.items()}}
+
+
+def _column(table: pa.Table, name: str) -> list[Any]:
+    return table[name].to_pylist()
+
+
+def _mask(value: Any, renamed: Mapping[int, int]) -> tuple[bytes | None, tuple[int, int] | None]:
+    """Return a mask as it is stored, and its width and height; None where there is none to read."""
+    data = value[0] if isinstance(value, list) and value else value
+    if not isinstance(data, bytes):
+        return None, None
+    ids = masks.rename(masks.ids_of(data), renamed)
+    return masks.stored(ids), (ids.shape[1], ids.shape[0])

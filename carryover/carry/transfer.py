@@ -19,7 +19,7 @@ from carryover.ground.errors import WrongInput
 from carryover.models.assembly import ModelConfig, family_of
 from carryover.models.family import fuses
 from carryover.models.read_rows import as_read
-from carryover.models.registry import DEFAULT_NAMES, FAMILIES
+from carryover.models.registry import DEFAULT_NAMES, FAMILIES, default_names
 
 WORD = "backbone:"
 FUSION = "fusion_mlp"
@@ -90,7 +90,7 @@ def opens_itself(family: str) -> bool:
 def readers(model: ModelConfig, schema: Schema, data: DataConfig) -> dict[str, str]:
     """Return branch -> family of those that have a column to read; no checkpoint is looked at."""
     seen, found = as_read(schema, data), {}
-    for name in model.names or DEFAULT_NAMES:
+    for name in model.names or default_names(schema.problem_type):
         family = FAMILIES.load(family_of(name))
         if not fuses(family) and family.reads(seen, getattr(model, name)):
             found[name] = family.name

@@ -25,7 +25,7 @@ from carryover.ground.errors import WrongInput
 from carryover.models import columns, peft, read_rows
 from carryover.models.family import Preprocessor, fuses, has_backbone
 from carryover.models.peft import Adaptation
-from carryover.models.registry import DEFAULT_NAMES, FAMILIES, KEY_ALIASES, REFUSED
+from carryover.models.registry import FAMILIES, KEY_ALIASES, REFUSED, check_dense, default_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -198,7 +198,7 @@ def choose(
             several branches without a fusion, or nothing pretrained to adapt.
     """
     schema = read_rows.as_read(schema, data)
-    names = model.names or DEFAULT_NAMES
+    names = model.names or default_names(schema.problem_type)
     if len(set(names)) != len(names):
         raise WrongInput(f"model.names: {', '.join(names)}: a name stands twice; call one e.g. '{names[0]}_2'")
     branches: list[Branch] = []
@@ -213,6 +213,7 @@ def choose(
             branches.append(Branch(name, family.name, config, read))
         elif model.names:
             raise WrongInput(f"model.names: '{name}' has nothing to read; the columns are {_kinds(schema)}")
+    check_dense([branch.family for branch in branches], schema.problem_type)
     fusion = _fusion(branches, fusions, schema, named=bool(model.names))
     for branch in branches:
         FAMILIES.load(branch.family).check(branch.config)

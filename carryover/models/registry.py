@@ -1,5 +1,8 @@
-"""Owns the list of model families: one line a family, imported on first use."""
+"""Owns the list of model families: one line a family, imported on first use; and which of them a problem asks for."""
 
+from collections.abc import Sequence
+
+from carryover.ground.errors import WrongInput
 from carryover.ground.registry import Registry
 
 FAMILIES = Registry(
@@ -12,6 +15,7 @@ FAMILIES = Registry(
         "hf_text": "carryover.models.hf_text:FAMILY",
         "mmdet_image": "carryover.models.mmdet_image:FAMILY",
         "numerical_mlp": "carryover.models.numerical_mlp:FAMILY",
+        "sam": "carryover.models.sam:FAMILY",
         "timm_image": "carryover.models.timm_image:FAMILY",
     },
     group="carryover.families",
@@ -19,6 +23,8 @@ FAMILIES = Registry(
 
 # What is looked for when the recipe names nothing; a family beyond these (or from another package) has to be named.
 DEFAULT_NAMES = ("hf_text", "timm_image", "numerical_mlp", "categorical_mlp", "fusion_mlp")
+# Problem type whose label belongs to a picture -> what is looked for there.
+DENSE_NAMES: dict[str, tuple[str, ...]] = {"object_detection": ("mmdet_image",), "semantic_segmentation": ("sam",)}
 
 # Models of AutoMM that are not here: why, and what to use instead.
 _DOCUMENTS = "images of documents are out of scope; 'timm_image' reads pages as images, 'hf_text' reads their text"
@@ -32,7 +38,6 @@ REFUSED: dict[str, str] = {
     "mmocr_text_detection": _READING,
     "mmocr_text_recognition": _READING,
     "ner_text": _ENTITIES,
-    "sam": "semantic segmentation is not there yet",
     "t_few": "few-shot T-Few is out of scope; 'hf_text' with optimization.efficient_finetune trains few parameters",
 }
 
@@ -53,5 +58,19 @@ KEY_ALIASES: dict[str, dict[str, str]] = {
     },
     "fusion_mlp": {"aux_loss_weight": "weight", "dropout": "drop_rate"},
     "numerical_mlp": {"d_token": "token_dim", "dropout": "drop_rate"},
+    "sam": {f"{part}_transform_types": f"{part}_transforms" for part in ("train", "img", "gt")},
     "timm_image": _IMAGES,
 }
+
+
+def default_names(problem_type: str) -> tuple[str, ...]:
+    """Return the families that are looked for where a recipe names none."""
+    return DENSE_NAMES.get(problem_type, DEFAULT_NAMES)
+
+
+def check_dense(families: Sequence[str], problem_type: str) -> None:
+    """Raise WrongInput where a label that belongs to a picture is left to more than one family, or to another kind."""
+    fitting = DENSE_NAMES.get(problem_type)
+    if fitting and families and (len(families) > 1 or families[0] not in fitting):
+        named = ", ".join(families)
+        raise WrongInput(f"model.names: {problem_type} is learned by {' or '.join(fitting)} alone, not by {named}")

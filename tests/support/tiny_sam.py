@@ -25,17 +25,17 @@ def save_tiny_sam(folder: Path, *, size: int = 64, weights: bool = True, **visio
     import transformers as hf
 
     config = hf.SamConfig(
-        vision_config={**VISION, "image_size": size, "initializer_range": 0.1, **vision},
+        vision_config={**VISION, "image_size": size, **vision},
         prompt_encoder_config={"hidden_size": 32, "image_size": size, "patch_size": 8, "mask_input_channels": 8},
         mask_decoder_config=DECODER,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         model = hf.SamModel(config)
-        for name, value in model.named_parameters():
-            # Tables of positions start from 0, which would hide what becomes of them.
-            if "pos_embed" in name or "rel_pos" in name:
-                torch.nn.init.normal_(value, std=0.1)
+        for value in model.parameters():
+            # Their own start is so small that all logits are nearly 0, and tables of positions start from there.
+            if value.dim() > 1:
+                torch.nn.init.normal_(value, std=0.15)
     if weights:
         model.save_pretrained(folder)
     else:

@@ -106,9 +106,29 @@ def command(column_types: tuple[str, ...], **arguments: Any) -> None:
     click.echo(f"problem   {result['problem_type']}{classes}, label {result['label']}")
     click.echo("columns   " + ", ".join(f"{name}: {type}" for name, type in columns.items() if name != result["label"]))
     click.echo("rows      " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
+    _show_label(result.get("label_statistics"))
     _show_drift(result.get("drift", ()))
     click.echo(f"digest    {result['digest']}{'' if result['changed'] else ' (unchanged)'}")
     click.echo(f"uri       {result['uri']}")
+
+
+def _show_label(told: Mapping[str, Any] | None) -> None:
+    """Show the train split's boxes or pixels of each class."""
+    if not told:
+        return
+    if "boxes" in told:
+        sizes = ", ".join(f"{count:,} {size}" for size, count in told["sizes"].items())
+        click.echo(
+            f"boxes     {told['boxes']:,} in {told['count']:,} pictures of train, {told['missing']:,} without; {sizes}"
+        )
+    counts = told.get("counts") or told.get("pixels") or {}
+    total = sum(counts.values())
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{name} {count:,} ({count / total:.1%})" for name, count in ranked[:SHOWN]]
+    more = [f"and {len(ranked) - SHOWN} more"] if len(ranked) > SHOWN else []
+    click.echo(f"{'classes' if 'boxes' in told else 'pixels':9} " + ", ".join([*shown, *more]))
+    for reason, count in told.get("dropped", {}).items():
+        click.echo(f"dropped   {count:,} boxes {reason}")
 
 
 def _show_drift(drift: Sequence[Mapping[str, Any]]) -> None:

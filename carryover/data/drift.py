@@ -5,6 +5,8 @@
     numerical     ten bins with equal shares of the reference's values
     categorical   the 20 most frequent values of the reference, and all others together; the label's classes
     text          ten bins of its number of words; and its words, in 256 groups by their hash: the larger one counts
+    boxes         boxes of the 20 most frequent classes, and of all others together; pictures without a box
+    mask          pixels of the 20 most frequent classes, and of all others together
     images        whether there is one
     in each       a bin for missing values
 
@@ -12,7 +14,8 @@ PSI, the population stability index, is the sum of (q - p) ln(q / p) over the bi
 and now. Below 0.1 nothing of note has changed, from 0.25 much has (Siddiqi, Credit Risk Scorecards, 2006). Few rows
 give high values by chance: where nothing has changed, PSI / (1/n + 1/m) is about chi-squared with one degree less than
 there are bins (Yurdakul, Statistical Properties of Population Stability Index, 2018). What 99 of 100 such samples stay
-below is "chance", and a column below that is stable. Words are counted as if each was drawn by itself.
+below is "chance", and a column below that is stable. Words are counted as if each was drawn by itself; boxes and pixels
+are not, as one picture's are alike: for chance, pictures count.
 """
 
 import tempfile
@@ -26,7 +29,7 @@ import numpy as np
 from carryover.data.follow import Reference
 from carryover.data.manifest import DatasetCard
 from carryover.data.rows import row_groups
-from carryover.data.schema import Column, Schema
+from carryover.data.schema import IGNORED_ID, Column, Schema
 from carryover.data.statistics import QUANTILES, SAMPLED, STATISTICS, WORD_GROUPS
 from carryover.ground.errors import WrongInput
 
@@ -79,7 +82,7 @@ def measure(reference: Reference, schema: Schema) -> tuple[Drift, ...]:
     Args:
         schema: of the new data, which follow the reference.
     """
-    columns = [column for column in reference.schema.columns if column.type != "null"]
+    columns = [column for column in reference.schema.columns if column.type not in ("null", "identifier")]
     # Of images only the missing ones are told: not worth reading all of them again.
     old = [column for column in columns if column.type in ("numerical", "text") and _lacks(column)]
     renewed = _measured_again(old, reference.dataset)
@@ -141,6 +144,8 @@ def _drift(type: str, name: str, before: Mapping[str, Any], column: Column) -> D
 
 def _bins(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Bins]:
     """Return what is compared in a column of this type."""
+    if type in _CLASSES:
+        return _class_bins(type, before, now)
     if type == "categorical":
         kept = list(before["counts"])[:CATEGORIES]
         return [_rows_of(type, before, now, _category_rows(before, kept), _category_rows(now, kept))]
@@ -152,6 +157,26 @@ def _bins(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         words = [np.array(known["word_groups"], dtype=np.float64) for known in (before, now)]
         if words[0].any() and words[1].any():
             found.append(Bins(words[0], words[1], float(words[0].sum()), float(words[1].sum())))
+    return found
+
+
+def _class_bins(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Bins]:
+    """Return what is compared of boxes or pixels: their classes, and for boxes how many pictures have none."""
+    shares, seen = [], [float(known["count"]) for known in (before, now)]
+    order = sorted(before[_CLASSES[type]].items(), key=lambda item: (-item[1], item[0]))
+    kept = [name for name, _ in order if name != str(IGNORED_ID) or type == "boxes"][:CATEGORIES]
+    for known in (before, now):
+        counts = {name: float(count) for name, count in known[_CLASSES[type]].items()}
+        rows = np.array([*(counts.get(name, 0.0) for name in kept), 0.0])
+        rows[-1] = sum(counts.values()) - rows.sum()
+        # As many as there are pictures: then what is added to each bin weighs as in other columns.
+        shares.append(rows / max(rows.sum(), 1.0) * known["count"])
+    found = [Bins(shares[0], shares[1], seen[0], seen[1])]
+    if type == "boxes":
+        empty = [
+            np.array([float(known["missing"]), float(known["count"] - known["missing"])]) for known in (before, now)
+        ]
+        found.append(Bins(empty[0], empty[1], seen[0], seen[1]))
     return found
 
 
@@ -202,16 +227,22 @@ def _category_rows(known: Mapping[str, Any], kept: Sequence[str]) -> np.ndarray:
 
 def _unseen(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> float | None:
     """Return the share of values whose category is new; None where the reference's were too many to know them all."""
-    if type != "categorical" or before.get("distinct") != len(before["counts"]):
+    if type == "boxes":
+        known, held = before.get("category_ids", before["counts"]), now["counts"]
+    elif type == "categorical" and before.get("distinct") == len(before["counts"]):
+        known, held = before["counts"], now["counts"]
+    else:
         return None
-    rows = sum(now["counts"].values())
-    return sum(count for value, count in now["counts"].items() if value not in before["counts"]) / rows if rows else 0.0
+    rows = sum(held.values())
+    return sum(count for value, count in held.items() if value not in known) / rows if rows else 0.0
 
 
 def _rows(type: str, known: Mapping[str, Any]) -> int | None:
     """Return the rows of the train split, None where statistics of before do not say enough."""
     if _lacks_keys(type, known):
         return None
+    if type == "boxes":
+        return known["count"]
     return known["missing"] + (sum(known["counts"].values()) if type == "categorical" else known["count"])
 
 
@@ -220,6 +251,8 @@ def _missing_share(type: str, known: Mapping[str, Any]) -> float:
     return round(known["missing"] / rows, 4) if rows else 0.0
 
 
+# Where the statistics of a label of pictures have its classes.
+_CLASSES = {"boxes": "counts", "mask": "pixels"}
 _NEEDED = {"numerical": {"quantiles"}, "text": {"quantiles", "word_groups"}, "categorical": {"counts"}}
 _LENGTHS = {"quantiles": (0, QUANTILES), "word_groups": (WORD_GROUPS,)}
 

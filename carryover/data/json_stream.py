@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 CHUNK = 1 << 20
 _BLANK = " \t\r\n"
+_ENDS = frozenset(",:]}" + _BLANK)
 
 
 def items(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
@@ -60,8 +61,8 @@ class _Text:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._place)
-                # At the very end of what is read, a number may go on.
-                if end < len(self._text) or self._ended:
+                # Where no value can end, a number goes on: -22. is the beginning of one.
+                if self._ended or self._text[end : end + 1] in _ENDS:
                     self._place = end
                     return value
             except json.JSONDecodeError as error:

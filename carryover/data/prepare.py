@@ -21,10 +21,11 @@ from carryover.data.content import dataset_digest
 from carryover.data.embed import unchanged
 from carryover.data.follow import Followed, Reference
 from carryover.data.manifest import CARD, SPLITS, DatasetCard
+from carryover.data.request import ROLES, Request
 from carryover.data.schema import Column, Schema
 from carryover.data.shards import Written, write_shards
 from carryover.data.split import Fractions
-from carryover.data.survey import ROLES, Request, Survey, survey
+from carryover.data.survey import Survey, survey
 from carryover.ground import storage
 from carryover.ground.console import say, warn
 from carryover.ground.digests import canonical, digest, short

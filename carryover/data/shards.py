@@ -23,11 +23,12 @@ from carryover.data.dense import Fitting
 from carryover.data.embed import Embedder
 from carryover.data.manifest import SPLITS, Shard, Split
 from carryover.data.progress import Progress
+from carryover.data.request import Request
 from carryover.data.rows import ARROW_TYPES, BOXES, file_digest
 from carryover.data.sources import Batch
 from carryover.data.split import TRAIN
 from carryover.data.statistics import STATISTICS
-from carryover.data.survey import Request, Survey
+from carryover.data.survey import Survey
 from carryover.ground.errors import CarryoverError, WrongInput
 
 GROUP_BYTES = 8 << 20

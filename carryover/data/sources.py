@@ -166,16 +166,20 @@ def _annotated(uri: str, files: Sequence[str]) -> list[SourceFile]:
     if voc.is_root(uri) or voc.is_list(uri) or any(file.endswith(voc.ENDING) for file in files):
         return [SourceFile(storage.normal(uri), voc.FORMAT, packed=False)]
     named = [file for file in files if file.lower().endswith((".json", ".json.gz"))]
-    if not named and any(one.endswith(".json") for one in _annotations(uri)):
+    there = [] if named else _annotations(uri)
+    if there:
+        example = next((name for name in there if name.startswith("instances")), there[0])
         raise WrongInput(
-            f"{uri}: has COCO files in annotations/ ({', '.join(_annotations(uri)[:4])}); name the one that is wanted, "
-            f"e.g. {storage.join(uri, f'annotations/{_annotations(uri)[0]}')}"
+            f"{uri}: has COCO files in annotations/; name the one that is wanted, e.g. "
+            f"{storage.join(uri, f'annotations/{example}')}"
         )
     return [SourceFile(file, coco.FORMAT, packed=file.lower().endswith(".gz")) for file in named]
 
 
 def _annotations(uri: str) -> list[str]:
-    return [] if any(mark in uri for mark in "*?[") else storage.open_store(uri).names("annotations")
+    """Return the COCO files of a folder that has the usual shape, none for anything else."""
+    names = [] if any(mark in uri for mark in "*?[") else storage.open_store(uri).names("annotations")
+    return [name for name in names if name.endswith(".json")]
 
 
 def _folder_of_images(uri: str) -> list[SourceFile]:

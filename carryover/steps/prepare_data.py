@@ -8,8 +8,8 @@ from carryover.data import drift, sources
 from carryover.data.manifest import CARD
 from carryover.data.prepare import prepare
 from carryover.data.problem import check_problem_type
+from carryover.data.request import Request
 from carryover.data.split import Fractions
-from carryover.data.survey import Request
 from carryover.ground import storage
 from carryover.ground.config import check
 from carryover.ground.errors import WrongInput
@@ -55,7 +55,8 @@ def prepare_data(
         ignore_label: the id of mask pixels that are of no class; they are stored as 255. None: 255 alone is.
 
     Returns:
-        uri, digest, changed (whether it was written now), rows of each split, what was inferred, seconds; with
+        uri, digest, changed (whether it was written now), rows of each split, what was inferred, seconds; of boxes
+            and masks also the label's statistics (schema.py); with
         schema_from also whom it follows, grown classes and the drift of each column, the worst first.
 
     Raises:
@@ -99,6 +100,7 @@ def prepare_data(
         "problem_type": card.schema.problem_type,
         "classes": None if card.schema.classes is None else len(card.schema.classes),
         "columns": {column.name: column.type for column in card.schema.columns},
+        **({"label_statistics": dict(card.schema.label_column.statistics)} if request.dense else {}),
         **card.lineage,
         "seconds": round(time.monotonic() - started, 3),
     }

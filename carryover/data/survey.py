@@ -62,6 +62,9 @@ def survey(request: Request, codes_path: Path) -> Survey:
     request.shares  # noqa: B018  impossible fractions are said before anything is read
     if request.target in request.unwanted:
         raise WrongInput(f"--column-type {request.target}=null: the label can't be left out")
+    given = request.column_types.get(request.target, "")
+    if given and request.problem_type and not request.reference and not _suits(given, request):
+        raise WrongInput(f"--column-type {request.target}={given} does not suit --problem-type {request.problem_type}")
     reading = _Reading(request)
     with open(codes_path, "wb") as sink:
         progress = Progress("first pass", files=sum(map(len, request.files.values())))
@@ -69,6 +72,12 @@ def survey(request: Request, codes_path: Path) -> Survey:
             reading.add(role, file, batch, sink)
     reading.end_file()
     return reading.settle()
+
+
+def _suits(given: str, request: Request) -> bool:
+    """Tell whether a type given for the label goes with the problem type given, as far as labels of pictures go."""
+    wanted = DENSE.get(request.problem_type, "")
+    return given == wanted if wanted else given not in DENSE.values()
 
 
 class _Reading:

@@ -2,7 +2,7 @@
 
     backbone.json          Backbone          a folder a branch, as dump-backbone writes them; by its card's digest
     model.json, run:KEY    Model             weights of all branches, a folder a branch laid out from its files
-    config.json            transformers, timm, or a folder of such folders (AutoMM's dump_model)
+    config.json, config.py transformers, timm, mmdet, or a folder of such folders (AutoMM's dump_model)
     model.ckpt             AutoMM's predictor: config.yaml, tokenizers, Lightning's state_dict
     one file               .safetensors .pt .pth .bin .ckpt: a state dict, whatever it is wrapped in
     a name                 of timm's or the hub's, as a folder of its cache
@@ -11,7 +11,6 @@ What is found is copied to local disk, so that nothing later needs the place whe
 it alone, and copied when it is wanted. Needs no torch.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 import yaml
 
 from carryover.carry.backbone import find_backbone
+from carryover.carry.folders import CONFIG, TEXTS, family_of_folder, fetch, has_weights, is_described
 from carryover.carry.layouts import LAYOUTS
 from carryover.carry.lineage import chain
 from carryover.ground import storage
@@ -29,20 +29,15 @@ from carryover.ground.digests import Hasher, canonical, digest, short
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
 from carryover.ground.uris import is_member
-from carryover.models import clip_source
 from carryover.models.assembly import family_of
 from carryover.models.backbone_card import CARD as BACKBONE
 from carryover.models.card import CARD, WEIGHTS
 from carryover.models.export import Found
 from carryover.models.registry import FAMILIES
 
-CONFIG = "config.json"
 AUTOMM_CONFIG, AUTOMM_WEIGHTS = "config.yaml", "model.ckpt"
 LOCAL = "local://"
 FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-# Of a folder that transformers or timm wrote; the others are other libraries' weights, and pictures.
-_TEXTS = (".json", ".txt", ".model", ".jinja", ".yaml")
-_SAFE, _PICKLED = ("model.safetensors", "model-"), ("pytorch_model",)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _SHOWN = 8
 
@@ -206,10 +201,10 @@ def _of_model(found: Found, target: Path) -> Sought:
 
 
 def _of_library(place: _Place, target: Path) -> Sought:
-    """Open a folder that transformers or timm wrote."""
-    fetched = _fetch(place.store, place.names, target)
-    family = _family(target / CONFIG, place.store.uri)
-    part = Part(family, family, ".", weights=_has_weights(fetched))
+    """Open a folder that transformers, timm or mmdet wrote."""
+    fetched = fetch(place.store, place.names, target)
+    family = family_of_folder(target, place.store.uri)
+    part = Part(family, family, ".", weights=has_weights(fetched))
     return Sought(Source("", place.store.uri, _digest(target, fetched), str(target), (part,)))
 
 
@@ -219,12 +214,12 @@ def _of_dump(place: _Place, target: Path) -> Sought:
     fetched: list[str] = []
     for name in place.folders:
         inner = place.store.sub(name)
-        if CONFIG not in inner.names() or not _is_instance(name):
+        if not is_described(inner.names()) or not _is_instance(name):
             continue
-        files = _fetch(inner, inner.names(), target / name)
+        files = fetch(inner, inner.names(), target / name)
         fetched += [f"{name}/{file}" for file in files]
-        family = _family(target / name / CONFIG, inner.uri)
-        parts.append(Part(name, family, name, weights=_has_weights(files)))
+        family = family_of_folder(target / name, inner.uri)
+        parts.append(Part(name, family, name, weights=has_weights(files)))
     return Sought(Source("", place.store.uri, _digest(target, fetched), str(target), tuple(parts)))
 
 
@@ -250,7 +245,7 @@ def _of_automm(place: _Place, target: Path) -> Sought:
                     f"{place.store.at(AUTOMM_CONFIG)}: names the folder {folder!r}, which is outside of it"
                 )
             inner = place.store.sub(folder)
-            fetched += [f"{folder}/{file}" for file in _fetch(inner, inner.names(), target / folder)]
+            fetched += [f"{folder}/{file}" for file in fetch(inner, inner.names(), target / folder)]
         parts.append(Part(name, family_of(name), folder, weights=False, checkpoint="" if folder else checkpoint))
     found = Source("", place.store.uri, _digest(target, fetched), str(target), tuple(parts), AUTOMM_WEIGHTS)
     return Sought(replace(found, alpha=None if alpha is None else float(alpha)))
@@ -271,10 +266,10 @@ def _of_hub(name: str, target: Path) -> Sought:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repository = name if "/" in name else f"timm/{name}"
-    texts = [f"*{end}" for end in _TEXTS]
+    texts = [f"*{end}" for end in TEXTS]
     try:
         folder = Path(snapshot_download(repository, allow_patterns=[*texts, "model*.safetensors"]))
-        if not _has_weights([path.name for path in folder.iterdir()]):
+        if not has_weights([path.name for path in folder.iterdir()]):
             folder = Path(snapshot_download(repository, allow_patterns=[*texts, "pytorch_model*.bin"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
@@ -289,34 +284,6 @@ def _of_hub(name: str, target: Path) -> Sought:
 
 def _no_model(given: str) -> Found:
     raise WrongInput(f"{given}: is no Model")
-
-
-def _fetch(store: Store, names: Sequence[str], target: Path) -> list[str]:
-    """Copy the configs, tokenizer and weights of a folder; pickled weights only where there are no others."""
-    weights = [name for name in names if name.endswith(".safetensors") and name.startswith(_SAFE)]
-    weights = weights or [name for name in names if name.endswith(".bin") and name.startswith(_PICKLED)]
-    wanted = [name for name in names if name.endswith(_TEXTS)] + weights
-    for name in wanted:
-        store.download(name, target / name)
-    return wanted
-
-
-def _has_weights(names: Sequence[str]) -> bool:
-    return any(name.endswith((".safetensors", ".bin")) for name in names)
-
-
-def _family(path: Path, where: str) -> str:
-    """Return the family that reads a folder with such a config."""
-    try:
-        config = json.loads(path.read_text())
-        kind = config.get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise WrongInput(f"{where}/{CONFIG}: is no config of a model: {error}") from error
-    if isinstance(config.get("architecture"), str):
-        return "timm_image"
-    if not kind:
-        raise WrongInput(f"{where}/{CONFIG}: names neither a model_type (transformers) nor an architecture (timm)")
-    return "clip" if kind in clip_source.KINDS else "hf_text"
 
 
 def _is_instance(name: str) -> bool:
@@ -340,11 +307,11 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _is_library(place: _Place) -> bool:
-    return CONFIG in place.names
+    return is_described(place.names)
 
 
 def _is_dump(place: _Place) -> bool:
-    return any(_is_instance(name) and CONFIG in place.store.sub(name).names() for name in place.folders)
+    return any(_is_instance(name) and is_described(place.store.sub(name).names()) for name in place.folders)
 
 
 def _as_model(place: _Place, target: Path) -> Sought:

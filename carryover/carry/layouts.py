@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from carryover.ground.digests import canonical
+from carryover.models import mmdet_source
 
 CONFIG = "config.json"
 
@@ -41,5 +42,6 @@ def _image_folder(branch: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
 LAYOUTS: dict[str, Callable[[str, Mapping[str, bytes]], dict[str, bytes]]] = {
     "clip": _clip_folder,
     "hf_text": _text_folder,
+    "mmdet_image": lambda branch, files: {mmdet_source.CONFIG: files[f"preprocessors/{branch}/{mmdet_source.CONFIG}"]},
     "timm_image": _image_folder,
 }

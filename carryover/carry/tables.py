@@ -17,6 +17,7 @@ FILE = "transfer.json"
 # A summary is for people; a transformer has hundreds of tensors.
 MOST_NAMES = 20
 _SHOWN = 4
+_DETECTOR = "detector"
 
 
 def summary(found: Match, source: Source, *, heads: Sequence[str]) -> dict[str, Any]:
@@ -89,6 +90,9 @@ def _part(name: str) -> str:
     """Return the part of the network that a tensor is of: branch and first module."""
     branch, _, rest = name.partition(".")
     module, _, more = rest.partition(".")
+    if module == _DETECTOR:
+        # All of a detector stands below one name.
+        module, _, more = rest.partition(".")[2].partition(".")
     return f"{branch}.{module}" if more else branch
 
 

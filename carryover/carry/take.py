@@ -9,6 +9,7 @@ Heads stay new where the classes are others, tables where the columns are, and t
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from carryover.carry.foreign import Part, Source
 from carryover.carry.match import Fate, Match, Pair, Rows, Shapes, find_pairs, match, plain, put
 from carryover.carry.transfer import paired
 from carryover.ground.errors import WrongInput
+from carryover.models import mmdet_config, mmdet_source
 from carryover.models.assembly import Assembly, Branch, Preprocessing
 from carryover.models.backbone_card import LEARNED
 from carryover.models.export import find_model, load_model
+from carryover.models.family import dumped_parts
 from carryover.models.peft import merged
+from carryover.models.registry import FAMILIES
 from carryover.models.table import CATEGORIES, NUMBERS
 from carryover.models.text_ids import TOKENIZER
 from carryover.tasks.task import Task, restore_task
@@ -74,8 +78,19 @@ def take(network: nn.Module, assembly: Assembly, preprocessing: Preprocessing, t
 
 def heads(assembly: Assembly) -> tuple[str, ...]:
     """Return the starts of the names of a network's heads: what a new task has new."""
-    fusion = [assembly.fusion] if assembly.fusion else []
-    return tuple(f"{part.name}.head." for part in (*assembly.branches, *fusion))
+    parts = [*assembly.branches, *([assembly.fusion] if assembly.fusion else [])]
+    kinds = {part.family: getattr(FAMILIES.load(part.family), "heads", ("head.",)) for part in parts}
+    return tuple(f"{part.name}.{start}" for part in parts for start in kinds[part.family])
+
+
+def _of_classes(network: nn.Module, assembly: Assembly) -> list[str]:
+    """Return names, or starts of names, of all that has a place for each class."""
+    starts = list(heads(replace(assembly, branches=())))
+    for branch in assembly.branches:
+        module: Any = network.get_submodule(branch.name)
+        own = module.of_classes() if hasattr(module, "of_classes") else ["head."]
+        starts += [f"{branch.name}.{name}" for name in own]
+    return starts
 
 
 def _from_whole(
@@ -93,7 +108,7 @@ def _from_whole(
     if source.form == "model":
         tensors, other = _of_model(source)
         if _meaning(task) != _meaning(other):
-            fresh |= dict.fromkeys(heads(assembly), "the label or its classes are others")
+            fresh |= dict.fromkeys(_of_classes(network, assembly), "the label or its classes are others")
         pairs = [Pair(f"{part.name}.", f"{name}.") for name, part in parts.items()]
         if assembly.fusion and [*parts] == [part.name for part in source.parts] == list(_names(assembly)):
             pairs.append(Pair(f"{assembly.fusion.name}.", f"{assembly.fusion.name}."))
@@ -123,7 +138,7 @@ def _from_folder(
     tensors = reading.read_folder(folder)
     shapes, module = _shapes(tensors), network.get_submodule(branch.name)
     learned = _learned(folder, start, target)
-    below = tuple(f"{start}{path}." for path in getattr(module, "backbones", ()))
+    below = tuple(f"{start}{path}." for path in dumped_parts(module))
     if getattr(branch.config, "pretrained", False) and branch.config.checkpoint_name == str(folder):
         found = _opened(shapes, {name: shape for name, shape in target.items() if name.startswith(below)})
     else:
@@ -132,6 +147,7 @@ def _from_folder(
         else:
             pairs = find_pairs(shapes, target, [*below, start]) or [Pair("", start)]
         body = {name: shape for name, shape in target.items() if name not in learned}
+        fresh = {**fresh, **_other_classes(module, folder, start)}
         found = match(shapes, body, pairs, tables=tables, fresh=fresh)
         put(found, tensors, network)
     _keep_adapters(found, source)
@@ -140,6 +156,16 @@ def _from_folder(
     known = {fate.name for fate in (*found.loaded, *found.resized, *found.new, *extra.loaded, *extra.new)}
     rest = match({}, {name: shape for name, shape in target.items() if name not in known}, ())
     return found.within(part.name) + extra + rest
+
+
+def _other_classes(module: Any, folder: Path, start: str) -> dict[str, str]:
+    """Return the tensors of a detector that stay new because the folder's classes are others -> why."""
+    if not hasattr(module, "of_classes") or not (folder / mmdet_source.CONFIG).is_file():
+        return {}
+    theirs = mmdet_config.classes_of(mmdet_source.open_config(str(folder)))
+    if not theirs or theirs == mmdet_config.classes_of(module.config):
+        return {}
+    return {f"{start}{name}": "its classes are others" for name in module.of_classes()}
 
 
 def _learned(folder: Path, start: str, target: Shapes) -> dict[str, Tensor]:
@@ -196,7 +222,7 @@ def _roots(network: nn.Module, assembly: Assembly) -> list[str]:
     """Return where a prefix of a state dict may lead: into a backbone, to a branch, to what joins them, or to all."""
     roots: list[str] = []
     for name in _names(assembly):
-        roots += [f"{name}.{path}." for path in getattr(network.get_submodule(name), "backbones", ())]
+        roots += [f"{name}.{path}." for path in dumped_parts(network.get_submodule(name))]
         roots.append(f"{name}.")
     return [*roots, *([f"{assembly.fusion.name}."] if assembly.fusion else []), ""]
 

@@ -33,10 +33,10 @@ _SHOWN = 8
 
 
 def read_folder(folder: Path) -> Tensors:
-    """Return the tensors of a folder that transformers or timm wrote, whole or in pieces."""
+    """Return the tensors of a folder that transformers, timm or mmdet wrote, whole or in pieces."""
     found = sorted(path for path in folder.glob("*.safetensors") if path.name != LEARNED)
     tensors: Tensors = {}
-    for path in found or sorted(folder.glob("pytorch_model*.bin")):
+    for path in found or sorted(folder.glob("pytorch_model*.bin")) or sorted(folder.glob("*.pth")):
         tensors |= read_file(path)
     return tensors
 

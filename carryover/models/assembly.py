@@ -284,6 +284,12 @@ class Preprocessing:
             for feature, array in preprocess(rows, training=training, keys=keys).items()
         }
 
+    def grown(self, classes: Sequence[object]) -> "Preprocessing":
+        """Return the same for more classes of the label, where a branch reads it."""
+        branches: dict[str, Any] = dict(self.branches)
+        knowing = {name: one.grown(classes) for name, one in branches.items() if hasattr(one, "grown")}
+        return replace(self, branches={**branches, **knowing})
+
     def files(self) -> dict[str, bytes]:
         """Return the files that go into the Model: preprocessors/<branch>/… and tokenizer/<branch>/…"""
         own = {TEXTS: canonical(dict(self.texts))} if self.texts else {}

@@ -5,6 +5,7 @@
     first block                 n
     embeddings, stem            n + 1      what stands before the first block
 
+A branch that names its `heads` (detectors) has these new, and all between them and its backbone is one more block.
 Each encoder of a network counts by itself (both towers of CLIP too). A timm model says its own layers where it can
 (`group_matcher`); otherwise a stack is a list of modules of one class, and stages of blocks count block by block.
 """
@@ -45,9 +46,21 @@ def depths(network: nn.Module) -> dict[str, int]:
     parts = network.branch_names if isinstance(network, Network) else ("",)
     found: dict[str, int] = {}
     for part in parts:
-        for chain in _chains(network.get_submodule(part), part):
+        branch = network.get_submodule(part)
+        for chain in [_headed(branch, part)] if hasattr(branch, "heads") else _chains(branch, part):
             found |= chain.depths()
     return {name: found.get(name, 0) for name, _ in network.named_parameters()}
+
+
+def _headed(branch: Any, path: str) -> Chain:
+    """Return the chain of a branch whose first `backbones` is an encoder and whose `heads` are what is new."""
+    first, *_ = branch.backbones
+    inner = _chains(branch.get_submodule(first), _at(path, first))
+    chain = inner[0] if len(inner) == 1 else Chain([], [_names(branch.get_submodule(first), _at(path, first))], [])
+    heads = [name for head in branch.heads for name in _names(branch.get_submodule(head), _at(path, head))]
+    known = {*heads, *chain.before, *(name for names in chain.blocks for name in names)}
+    between = [name for name in _names(branch, path) if name not in known]
+    return Chain(chain.before, [*chain.blocks, *([between] if between else [])], heads)
 
 
 def _chains(module: nn.Module, path: str) -> list[Chain]:

@@ -16,7 +16,7 @@ import numpy as np
 from carryover.ground.errors import CarryoverError, WrongInput
 from carryover.models import peft
 from carryover.models.backbone_card import LEARNED, RoundTrip
-from carryover.models.family import can_dump
+from carryover.models.family import can_dump, dumped_parts
 from carryover.models.registry import FAMILIES
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _write_learned(branch: Any, folder: Path) -> None:
     """Write what a branch has learned beside its pretrained part and its head, where there is any."""
     from safetensors.torch import save_file
 
-    pretrained = tuple(f"{path}." for path in getattr(branch, "backbones", ()))
+    pretrained = tuple(f"{path}." for path in dumped_parts(branch))
     if not pretrained:
         # All of it is one part, which the family writes whole.
         return

@@ -96,7 +96,8 @@ class Family(Protocol):
         """Return a module with `out_features: int` and `forward(dict of name -> Tensor) -> Output`.
 
         Each of its trainable parameters gets a gradient at every step (DistributedDataParallel relies on it).
-        `backbones`, where it has that, are the paths of its pretrained parts: what optimization.peft freezes.
+        `backbones`, where it has that, are the paths of its pretrained parts: what optimization.peft freezes. A branch
+        whose dump holds more, heads too, says so by `dumped`, and names its `heads`, which have no other head.
 
         Args:
             num_outputs: width of its own head; None for no head (logits are then None).
@@ -149,6 +150,11 @@ def has_backbone(family: Any) -> bool:
 def can_dump(family: Any) -> bool:
     """Tell whether a registered family has the words of `Dumps`."""
     return hasattr(family, "dump")
+
+
+def dumped_parts(branch: Any) -> tuple[str, ...]:
+    """Return the paths of what a branch's dump holds: its `backbones`, or where it has more than these its `dumped`."""
+    return getattr(branch, "dumped", None) or getattr(branch, "backbones", ())
 
 
 def reads_label(family: Any) -> bool:

@@ -9,6 +9,7 @@ Needs neither torch nor mmdet.
 """
 
 import ast
+import copy
 import pprint
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,8 +194,6 @@ def fitted(config: Mapping[str, Any], *, classes: Sequence[str], canvas: Canvas,
         frozen: whether stages that the config keeps as they are stay so; with random weights none may.
     """
     model = _without_pretrained(config["model"])
-    for part in _class_counts(model):
-        part["num_classes"] = len(classes)
     preprocessor = model.get("data_preprocessor")
     if isinstance(preprocessor, dict):
         # Resizing a batch at random asks the other ranks how.
@@ -207,14 +206,18 @@ def fitted(config: Mapping[str, Any], *, classes: Sequence[str], canvas: Canvas,
         *canvas.steps(),
         {"type": "PackDetInputs", "meta_keys": _META},
     ]
-    dataset = {
-        "type": "CocoDataset",
-        "metainfo": {"classes": tuple(classes)},
-        "ann_file": "",
-        "pipeline": pipeline,
-        "test_mode": True,
-    }
-    return {"default_scope": SCOPE, "model": model, "test_dataloader": {"batch_size": 1, "dataset": dataset}}
+    dataset = {"type": "CocoDataset", "metainfo": {}, "ann_file": "", "pipeline": pipeline, "test_mode": True}
+    loose = {"default_scope": SCOPE, "model": model, "test_dataloader": {"batch_size": 1, "dataset": dataset}}
+    return with_classes(loose, classes)
+
+
+def with_classes(config: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return a fitted config for these classes."""
+    changed = copy.deepcopy(dict(config))
+    for part in _class_counts(changed["model"]):
+        part["num_classes"] = len(classes)
+    changed["test_dataloader"]["dataset"]["metainfo"] = {"classes": tuple(classes)}
+    return changed
 
 
 _LOOSE = {"frozen_stages": -1, "norm_eval": False, "requires_grad": True}

@@ -1,7 +1,7 @@
 """Owns the family `mmdet_image`: one image column through any detector of mmdet 3, by name, config file or folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,9 @@ class MmdetImageConfig:
         "*.pth, or a config file",
     )
     pretrained: bool = key(
-        True, help="start from the checkpoint's weights; false for its shape with random weights, all of which train"
+        True,
+        help="start from the checkpoint's weights; false for its shape with random weights, where no stage stays as it "
+        "is unless a folder's or file's own config says so",
     )
     train_transforms: tuple[str, ...] = key(
         ("random_horizontal_flip",),
@@ -129,6 +131,17 @@ class MmdetImagePreprocessor:
             _SAID.add(self.column)
             warn(f"column '{self.column}': an image is missing or cannot be decoded; such images are black")
 
+    def grown(self, classes: Sequence[object]) -> "MmdetImagePreprocessor":
+        """Return the same for more classes behind its own."""
+        names = tuple(map(columns.as_text, classes))
+        return replace(
+            self, classes=names, config=mmdet_config.written(mmdet_config.with_classes(self.described(), names))
+        )
+
+    def described(self) -> dict[str, Any]:
+        """Return the config as values."""
+        return mmdet_config.parsed(self.config, where=mmdet_source.CONFIG)
+
     def files(self) -> dict[str, bytes]:
         described = {name: value for name, value in asdict(self).items() if name != "config"}
         return {DESCRIPTION: canonical(described), mmdet_source.CONFIG: self.config.encode()}
@@ -151,6 +164,8 @@ class MmdetImageFamily:
     name = "mmdet_image"
     has_backbone = True
     reads_label = True
+    # Starts of the names of its heads; in their place other families have one that is called so.
+    heads = ("detector.bbox_head.", "detector.roi_head.", "detector.rpn_head.")
     Config = MmdetImageConfig
 
     def check(self, config: MmdetImageConfig) -> None:
@@ -170,7 +185,8 @@ class MmdetImageFamily:
         described = mmdet_source.open_config(name)
         canvas = mmdet_config.canvas_of(described, size=config.image_size, where=name)
         classes = tuple(map(columns.as_text, schema.classes or ()))
-        frozen = config.pretrained or (mmdet_source.is_local(name) and mmdet_source.weights_file(name) is not None)
+        # A config that a person brought says itself what stays as it is; its weights may come later (transfer).
+        frozen = config.pretrained or mmdet_source.is_local(name)
         fitted = mmdet_config.fitted(described, classes=classes, canvas=canvas, frozen=frozen)
         return MmdetImagePreprocessor(
             column=self.reads(schema, config)[0].name,
@@ -199,11 +215,11 @@ class MmdetImageFamily:
         from carryover.models import mmdet_layers
 
         mmdet_source.check_installed()
-        described = mmdet_config.parsed(preprocessor.config, where=mmdet_source.CONFIG)
+        described = preprocessor.described()
         detector = mmdet_layers.build(described)
         if config.pretrained and pretrained:
             mmdet_layers.load(detector, mmdet_source.read_weights(config.checkpoint_name), name=config.checkpoint_name)
-        return mmdet_layers.Detector(detector, most=config.max_predictions, frozen=config.frozen_layers)
+        return mmdet_layers.Detector(detector, described, most=config.max_predictions, frozen=config.frozen_layers)
 
     def dump(
         self, config: MmdetImageConfig, branch: "Detector", preprocessor: MmdetImagePreprocessor, folder: Path

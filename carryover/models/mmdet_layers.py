@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from carryover.ground.console import warn
 from carryover.ground.errors import WrongInput
+from carryover.models import mmdet_config
 from carryover.models.family import Output
 from carryover.models.layers import unreached
 from carryover.models.mmdet_config import SCOPE
@@ -36,6 +37,7 @@ class Detector(nn.Module):
     """A detector of mmdet as a branch; reads "pixels", "size", "shape", "scale", and "truth" in training.
 
     Args:
+        config: what the detector was built from, see mmdet_config.py.
         most: boxes of a picture that evaluation gives at most.
         frozen: parameters with one of these words in their name do not train.
 
@@ -49,8 +51,9 @@ class Detector(nn.Module):
     # Detectors are not joined with other branches.
     out_features = 0
 
-    def __init__(self, detector: Any, *, most: int, frozen: Sequence[str] = ()) -> None:
+    def __init__(self, detector: Any, config: Mapping[str, Any], *, most: int, frozen: Sequence[str] = ()) -> None:
         super().__init__()
+        self.config = config
         self.detector = detector
         self.most = most
         parts = [name for name, part in detector.named_children() if next(part.parameters(), None) is not None]
@@ -69,6 +72,13 @@ class Detector(nn.Module):
                 return Output(losses.unsqueeze(1), None, losses)
             found = self._found(features)
         return Output(found.flatten(1), found)
+
+    def of_classes(self) -> list[str]:
+        """Return the names of the tensors that have a place for each class: where the classes are others, these are."""
+        classes = (*mmdet_config.classes_of(self.config), "one more")
+        more = build(mmdet_config.with_classes(self.config, classes), initialized=False).state_dict()
+        own = self.detector.state_dict()
+        return [f"detector.{name}" for name, value in own.items() if value.shape != more[name].shape]
 
     def _losses(self, features: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of the micro-batch, once for each picture [B]."""
@@ -127,10 +137,13 @@ class Detector(nn.Module):
                 parameter.requires_grad_(False)
 
 
-def build(config: Mapping[str, Any]) -> Any:
+def build(config: Mapping[str, Any], *, initialized: bool = True) -> Any:
     """Return the detector that a config describes (mmdet_config.py), in training mode, with random weights.
 
     They take torch's global random numbers.
+
+    Args:
+        initialized: whether the weights are to start as mmdet says; else nothing but their shapes counts.
 
     Raises:
         WrongInput: when mmdet can't build it.
@@ -143,7 +156,8 @@ def build(config: Mapping[str, Any]) -> Any:
     try:
         with _scope(), quiet():
             detector: Any = MODELS.build(model)
-            detector.init_weights()
+            if initialized:
+                detector.init_weights()
     except (KeyError, TypeError, AssertionError, ValueError, ImportError) as error:
         line = " ".join(str(error).split())[:300]
         raise WrongInput(

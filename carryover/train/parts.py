@@ -119,6 +119,8 @@ def _extended(
     same = adaptation == old.assembly.adaptation
     assembly = renewed(old.assembly, model)
     preprocessing = restore_preprocessing(assembly, files, dropout=data.modality_dropout)
+    if task.classes is not None and task.num_outputs > before.num_outputs:
+        preprocessing = preprocessing.grown(task.classes)
     # New adapters, like all new layers, are a function of the seed; old ones that are not wanted are merged.
     torch.manual_seed(seed)
     bare = assembly if same else replace(assembly, adaptation=None)

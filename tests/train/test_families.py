@@ -194,7 +194,7 @@ def answers(network: torch.nn.Module, preprocessing: Any, task: Any, run: Run) -
 
 
 # Families of pictures with boxes or masks -> the tests that do the same with such.
-ELSEWHERE = {"mmdet_image": "test_detection.py"}
+ELSEWHERE = {"mmdet_image": "test_detection.py", "sam": "test_segmentation.py"}
 
 
 def test_every_family_has_a_case() -> None:

@@ -8,7 +8,7 @@ field, NA, NaN, null, None, ...) are missing; in JSON null and NaN are, and keys
 
 import gzip
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, cast
 
@@ -159,6 +159,20 @@ def find_all(given: Mapping[str, Sequence[str]], *, image_root: str = "") -> dic
             f"--image-root {image_root}: is for COCO and VOC; in tables, names are relative to their folder"
         )
     return found
+
+
+def implied(files: Iterable[SourceFile], label: str, problem_type: str) -> tuple[str, str]:
+    """Return the label and the problem type: those that are given, or those that COCO and VOC have.
+
+    Raises:
+        WrongInput: given ones that do not agree with them.
+    """
+    if not any(file.annotated for file in files):
+        return label, problem_type
+    for flag, value, known in (("--label", label, LABEL), ("--problem-type", problem_type, PROBLEM_TYPE)):
+        if value not in ("", known):
+            raise WrongInput(f"{flag} {value}: of COCO and VOC it is {known}; leave it out")
+    return LABEL, PROBLEM_TYPE
 
 
 def _annotated(uri: str, files: Sequence[str]) -> list[SourceFile]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from carryover.data.readers import read
 from carryover.data.schema import missing_column
-from carryover.data.sources import SourceFile, find
+from carryover.data.sources import SourceFile, find_all, implied
 from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
@@ -40,7 +40,7 @@ def preflight(
         source: URIs of the data; each may be a glob pattern or a folder. None: the data is not looked at.
         validation_source: as `source`.
         test_source: as `source`.
-        label: column that is to be predicted; required where there is a source.
+        label: column that is to be predicted; required where there is a source, but for COCO and VOC.
         output: folder for result.json, "" for none.
         outputs_dir: folder for one file per output, "" for none.
 
@@ -55,10 +55,11 @@ def preflight(
     say(f"recipe: {len(keys) or 'no'} key{'' if len(keys) == 1 else 's'} given, all is known")
     where = _check_store(store)
     sources = [*source, *validation_source, *test_source]
+    found = find_all({"source": source, "validation": validation_source, "test": test_source})
+    files = [file for role in found.values() for file in role]
+    label, _ = implied(files, label, "")
     if sources and not label:
         raise WrongInput("label: missing; name the column that is to be predicted")
-    flags = {"source": source, "validation-source": validation_source, "test-source": test_source}
-    files = [file for flag, uris in flags.items() for file in find(uris, flag=flag)]
     for file in files:
         _check_label(file, label)
     if files:

@@ -75,8 +75,8 @@ def prepare_data(
     home = storage.open_store(resolve_store(store))
     follows = reference(schema_from, store=home.uri, grow=grow_classes) if schema_from else None
     files = sources.find_all({role: _listed(uris) for role, uris in given.items()}, image_root=image_root)
-    if any(file.annotated for found in files.values() for file in found):
-        label, problem_type = _implied(label, problem_type)
+    every = [file for found in files.values() for file in found]
+    label, problem_type = sources.implied(every, label, problem_type)
     if not (label or schema_from):
         raise WrongInput("--label: empty; name the column to predict")
     fractions = Fractions(train_fraction, validation_fraction, test_fraction)
@@ -105,17 +105,6 @@ def prepare_data(
         "seconds": round(time.monotonic() - started, 3),
     }
     return write_result(result, output, outputs_dir)
-
-
-def _implied(label: str, problem_type: str) -> tuple[str, str]:
-    """Return the label and the problem type that COCO and VOC have, which given ones must agree with."""
-    for flag, value, known in (
-        ("--label", label, sources.LABEL),
-        ("--problem-type", problem_type, sources.PROBLEM_TYPE),
-    ):
-        if value not in ("", known):
-            raise WrongInput(f"{flag} {value}: of COCO and VOC it is {known}; leave it out")
-    return sources.LABEL, sources.PROBLEM_TYPE
 
 
 def _check_ignored(request: Request) -> None:

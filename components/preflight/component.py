@@ -29,7 +29,7 @@ def preflight(
         source: URIs of the data: files, folders or patterns. Empty: the data is not looked at.
         validation_source: URIs of data to validate on, where it is given apart.
         test_source: URIs of data to test on, where it is given apart.
-        label: Column that is to be predicted. Required where there is a source.
+        label: Column that is to be predicted. Required where there is a source, but for COCO and VOC.
 
     Returns:
         store_uri: The store in its canonical spelling.

@@ -26,6 +26,8 @@ def prepare_data(
     schema_from: str = "",
     grow_classes: bool = False,
     max_drift: float = 0.0,
+    image_root: str = "",
+    ignore_label: int = -1,
 ) -> NamedTuple("Outputs", [("dataset_uri", str), ("dataset_digest", str), ("changed", bool)]):
     """Turn tables into a Dataset: typed columns, splits that never move a row, a digest of the content.
 
@@ -33,12 +35,13 @@ def prepare_data(
 
     Args:
         dataset: The Dataset's card (dataset.json); the rows stay in the store.
-        source: URIs of the data: CSV, TSV, JSON lines or Parquet; files, folders or patterns.
-        label: Column that is to be predicted. Empty with schema_from: the label there.
+        source: URIs of the data: CSV, TSV, JSON lines or Parquet; files, folders or patterns. COCO's instances, VOC.
+        label: Column that is to be predicted. Empty with schema_from: the label there; of COCO and VOC: rois.
         store: URI that keeps all that lasts, e.g. s3://bucket/carryover.
         validation_source: URIs of data to validate on. Empty: a part of the source.
         test_source: URIs of data to test on. Empty: a part of the source.
-        problem_type: binary, multiclass, classification or regression. Empty: by the label's values.
+        problem_type: binary, multiclass, classification or regression. Empty: by the label's values. Of pictures:
+            object_detection (COCO and VOC are by themselves), semantic_segmentation.
         column_types: Types that are given and not guessed, e.g. {"zip": "categorical"}.
         train_fraction: Share of the rows to train on.
         validation_fraction: Share of the rows to validate on.
@@ -46,6 +49,8 @@ def prepare_data(
         schema_from: URI of a Model or Dataset, or run:KEY, whose types, problem and classes the data follow.
         grow_classes: Append classes that schema_from does not have, instead of an error.
         max_drift: Fail when a column's PSI against schema_from is above this, and above chance. 0: no limit.
+        image_root: URI of the folder of the pictures that COCO or VOC name. Empty: beside the annotations.
+        ignore_label: Id of mask pixels that are of no class; 255 always is. -1: only that.
 
     Returns:
         dataset_uri: Where the Dataset lies in the store.
@@ -72,6 +77,8 @@ def prepare_data(
             # A pipeline's first run hands on an empty schema_from: there is nothing to grow, or to drift from.
             grow_classes=grow_classes and bool(schema_from),
             max_drift=(max_drift or None) if schema_from else None,
+            image_root=image_root,
+            ignore_label=ignore_label if ignore_label >= 0 else None,
         )
         dataset.metadata.update(metadata(result))
         return result["uri"], result["digest"], result["changed"]

@@ -3,16 +3,21 @@
 Model         no   yes            0.2  0.8               0.2  0.8  0.0
 an older one  no   yes            0.6  0.4        -->    0.6  0.4  0.0       "maybe" is wrong for it in any case
 a grown one   no   yes  maybe     0.1  0.2  0.7          0.1  0.2  0.7
+
+A found box names its class by index, which is mapped; an older detector finds no box of a class that it lacks.
+Confusion matrices of pixels have the truth in them, so they compare only where the classes are the same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from carryover.data.schema import Scalar
 from carryover.models.columns import as_text
-from carryover.tasks.metrics import Scored
+from carryover.tasks.metrics import DETECTION, SEGMENTATION, Scored
+
+_BOX_CLASS = 5
 
 
 @dataclass(frozen=True)
@@ -22,30 +27,36 @@ class Frame:
     Attributes:
         classes: as text, those of the Model first and in its order; () for a regression.
         positive: index of the positive class, as the Model has it.
+        problem_type: of the Model; "" where probabilities or numbers are meant.
     """
 
     classes: tuple[str, ...] = ()
     positive: int = 1
+    problem_type: str = ""
 
     @classmethod
     def of(
-        cls, classes: Sequence[Scalar] | None, others: Iterable[Sequence[Scalar] | None], *, positive: int | None = None
+        cls,
+        classes: Sequence[Scalar] | None,
+        others: Iterable[Sequence[Scalar] | None],
+        *,
+        positive: int | None = None,
+        problem_type: str = "",
     ) -> "Frame":
         """Return the classes of the Model, then those that only the others know; `positive` is the Model's."""
         every = [as_text(one) for known in [classes, *others] for one in known or ()]
-        return cls(tuple(dict.fromkeys(every)), 1 if positive is None else positive)
+        return cls(tuple(dict.fromkeys(every)), 1 if positive is None else positive, problem_type)
 
     def place(self, predictions: np.ndarray, classes: Sequence[Scalar] | None) -> np.ndarray:
-        """Return probabilities float64[N, C] of the frame's classes from those of a Model's own; numbers as they are.
+        """Return what a Model said, of its own classes, as of the frame's; numbers as they are.
 
-        A class that the Model does not know has probability 0.
+        A class that the Model does not know has probability 0, and no box.
         """
         own = tuple(as_text(one) for one in classes or ())
         if own == self.classes:
             return predictions
-        wide = np.zeros((len(predictions), len(self.classes)))
-        wide[:, [self.classes.index(one) for one in own]] = predictions
-        return wide
+        places = [self.classes.index(one) for one in own]
+        return PLACED.get(self.problem_type, _probabilities)(predictions, places, len(self.classes))
 
     def scored(self, truth: np.ndarray, predictions: np.ndarray) -> Scored:
         """Return what a metric takes; `predictions` are placed."""
@@ -58,10 +69,11 @@ class Said:
 
     Attributes:
         rows: which rows they are, int64[N].
-        predictions: of its own classes float64[N, C], or numbers float64[N].
+        predictions: as `Task.predictions` gives them, of its own classes.
         classes: its own, None for a regression.
-        truth: class indices of its own int64[N], or numbers float64[N]; None where labels were not read.
+        truth: as `Task.truth` gives it, of its own classes; None where labels were not read.
         positive: index of its positive class.
+        problem_type: its own.
     """
 
     rows: np.ndarray
@@ -69,6 +81,7 @@ class Said:
     classes: tuple[Scalar, ...] | None
     truth: np.ndarray | None = None
     positive: int | None = None
+    problem_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,8 +90,8 @@ class Answers:
 
     Attributes:
         name, digest: of the Dataset.
-        truth: class indices of the frame int64[N], or numbers float64[N].
-        said: by digest of the Model: placed predictions, float64[N, C] or float64[N].
+        truth: as `Scored.targets`, of the frame's classes.
+        said: by digest of the Model: placed predictions, as `Scored.predictions`.
     """
 
     name: str
@@ -86,6 +99,8 @@ class Answers:
     frame: Frame
     truth: np.ndarray
     said: Mapping[str, np.ndarray]
+    # What is computed from an answer once, COCO's matching of boxes, serves all its scores.
+    _scored: dict[str, Scored] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of_models(
@@ -96,7 +111,12 @@ class Answers:
         A row that one of them could not use was replaced by its neighbour there, so it is left out for all.
         """
         assert model.truth is not None
-        frame = Frame.of(model.classes, [one.classes for one in others.values()], positive=model.positive)
+        frame = Frame.of(
+            model.classes,
+            [one.classes for one in others.values()],
+            positive=model.positive,
+            problem_type=model.problem_type,
+        )
         every = {model_digest: model, **others}
         kept = np.logical_and.reduce([one.rows == model.rows for one in every.values()])
         said = {key: frame.place(one.predictions[kept], one.classes) for key, one in every.items()}
@@ -104,4 +124,30 @@ class Answers:
 
     def scored(self, model: str) -> Scored:
         """Return one Model's answers as a metric takes them."""
-        return self.frame.scored(self.truth, self.said[model])
+        if model not in self._scored:
+            self._scored[model] = self.frame.scored(self.truth, self.said[model])
+        return self._scored[model]
+
+
+def _probabilities(predictions: np.ndarray, places: Sequence[int], classes: int) -> np.ndarray:
+    wide = np.zeros((len(predictions), classes))
+    wide[:, list(places)] = predictions
+    return wide
+
+
+def _boxes(predictions: np.ndarray, places: Sequence[int], classes: int) -> np.ndarray:
+    """Return boxes [N, K, 6] with each one's class where it stands in the frame; what fills up stays -1."""
+    placed = predictions.copy()
+    own = placed[..., _BOX_CLASS].astype(np.int64)
+    placed[..., _BOX_CLASS] = np.where(own >= 0, np.asarray(places)[own], -1)
+    return placed
+
+
+def _pixels(predictions: np.ndarray, places: Sequence[int], classes: int) -> np.ndarray:
+    raise AssertionError("confusion matrices of other classes can't be compared; check_earlier refuses them")
+
+
+PLACED: dict[str, Callable[[np.ndarray, Sequence[int], int], np.ndarray]] = {
+    DETECTION: _boxes,
+    SEGMENTATION: _pixels,
+}

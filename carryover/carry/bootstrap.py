@@ -4,7 +4,7 @@
     metric --resampled--> function of counts: its value on each resample, float64[R], NaN where it has none
 
 Most metrics are sums over rows, so all resamples are computed at once; the others are called for each resample, and for
-fewer of them.
+fewer of them. Those of boxes and masks are in bootstrap_dense.py.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from carryover.carry.bootstrap_dense import DENSE, looks
 from carryover.tasks.metrics import Metric, Scored, value
 
 RESAMPLES = 2000
@@ -53,8 +54,8 @@ def resampled(metric: Metric, scored: Scored) -> Resampled:
 def _affordable(metric: Metric, scored: Scored) -> int:
     most = RESAMPLES if metric.name in FAST else FEWER_RESAMPLES
     # A metric of the order of probabilities looks at all rows once for each class.
-    looks = scored.classes if metric.name in BY_ORDER and scored.classes > 2 else 1
-    return int(np.clip(MOST_DRAWS // (len(scored.targets) * looks), FEWER_RESAMPLES, most))
+    times = scored.classes if metric.name in BY_ORDER and scored.classes > 2 else looks(metric.name, scored)
+    return int(np.clip(MOST_DRAWS // (len(scored.targets) * times), FEWER_RESAMPLES, most))
 
 
 def _draw(rng: np.random.Generator, resamples: int, rows: int) -> np.ndarray:
@@ -253,5 +254,6 @@ FAST: dict[str, Callable[[Scored], Resampled]] = {
     "rmse": _mean(_squared, np.sqrt),
     "roc_auc": _ranked(_area),
     "spearmanr": _spearman,
+    **DENSE,
 }
 BY_ORDER = ("average_precision", "roc_auc")

@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from carryover.carry.answers import Answers, Frame
+from carryover.carry.answers import Answers
+from carryover.carry.class_scores import NAMES, RECALL, constant, of_classes, repeated
 from carryover.data.schema import Schema
-from carryover.ground.errors import WrongInput
-from carryover.tasks.curves import class_scores, confusion
 from carryover.tasks.metrics import Metric, value
 
 BY_DATASET, BY_ORDER, NOT_KNOWN = "the Dataset that each stage was trained on", "their order", "not known"
@@ -157,7 +156,8 @@ class History:
         metric: name of the metric of `matrix`.
         stages: Models, oldest first.
         tasks: Datasets, in the order in which they were learned as far as that is known.
-        classes: of a classification: class -> the tasks that have rows of it, and its recalls there.
+        classes: class -> the tasks that have rows of it, and its scores there.
+        class_score: which scores these are; see class_scores.py.
     """
 
     metric: str
@@ -166,6 +166,7 @@ class History:
     learned: Learned
     matrix: TaskMatrix
     classes: Mapping[str, tuple[list[int], TaskMatrix]]
+    class_score: str = RECALL
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, NaN where there is none."""
@@ -179,6 +180,7 @@ class History:
             ],
             "paired_by": self.learned.by,
             **self.matrix.to_json(),
+            **({} if self.class_score == RECALL else {"class_score": self.class_score}),
             "classes": {name: {"tasks": kept, **one.to_json()} for name, (kept, one) in self.classes.items()},
         }
 
@@ -211,7 +213,8 @@ def history(
     matrix = task_matrix(metric, tasks, stages=names, learned=paired.stages, constants=constants)
     classes = class_matrices(tasks, stages=names, learned=paired.stages, constants=constants)
     about = tuple(Named(task.digest, task.name, len(task.truth)) for task in tasks)
-    return History(metric.name, tuple(stages), about, paired, matrix, classes)
+    name = NAMES.get(tasks[0].frame.problem_type, RECALL)
+    return History(metric.name, tuple(stages), about, paired, matrix, classes, name)
 
 
 def task_matrix(
@@ -230,10 +233,7 @@ def task_matrix(
         constants: of each task what a constant says, as `constant` gives it.
     """
     scores = [[value(metric, task.scored(stage)) for task in answers] for stage in stages]
-    flat = [
-        value(metric, task.frame.scored(task.truth, _repeated(one, len(task.truth))))
-        for task, one in zip(answers, constants, strict=True)
-    ]
+    flat = [value(metric, repeated(one, task)) for task, one in zip(answers, constants, strict=True)]
     return TaskMatrix(np.array(scores), np.array(flat), tuple(learned), metric.greater_is_better)
 
 
@@ -244,44 +244,16 @@ def class_matrices(
     learned: Sequence[int | None],
     constants: Sequence[np.ndarray],
 ) -> dict[str, tuple[list[int], TaskMatrix]]:
-    """Return for each class its own matrix of recalls (its rows told right), and the tasks that have rows of it."""
+    """Return for each class its own matrix (class_scores.py), and the tasks that have rows of it."""
     if not answers[0].frame.classes:
         return {}
-    recalls = np.array([[_recalls(task, task.said[stage]) for task in answers] for stage in stages])
-    flat = np.array(
-        [_recalls(task, _repeated(one, len(task.truth))) for task, one in zip(answers, constants, strict=True)]
-    )
+    kind = answers[0].frame.problem_type
+    scores = np.array([[of_classes(kind, task.scored(stage)) for task in answers] for stage in stages])
+    flat = np.array([of_classes(kind, repeated(one, task)) for task, one in zip(answers, constants, strict=True)])
     found = {}
     for index, name in enumerate(answers[0].frame.classes):
         kept = [j for j in range(len(answers)) if np.isfinite(flat[j, index])]
         if kept:
-            whole = TaskMatrix(recalls[:, :, index], flat[:, index], tuple(learned))
+            whole = TaskMatrix(scores[:, :, index], flat[:, index], tuple(learned))
             found[name] = (kept, whole.of_tasks(kept))
     return found
-
-
-def constant(schema: Schema, frame: Frame) -> np.ndarray:
-    """Return what who looks at no feature says of every row: the classes' shares in the train split, or the mean label.
-
-    Raises:
-        WrongInput: when the Dataset's card does not say.
-    """
-    known: Mapping[str, Any] = schema.label_column.statistics
-    if not frame.classes:
-        if known.get("mean") is None:
-            raise WrongInput(f"label '{schema.label}': its Dataset has no train rows, so their mean is not known")
-        return np.array(float(known["mean"]))
-    counts = np.array([float(known.get("counts", {}).get(name, 0)) for name in frame.classes])
-    if not counts.sum():
-        raise WrongInput(f"label '{schema.label}': its Dataset has no train rows, so their classes are not known")
-    return counts / counts.sum()
-
-
-def _repeated(one: np.ndarray, rows: int) -> np.ndarray:
-    return np.broadcast_to(one, (rows, *one.shape))
-
-
-def _recalls(task: Answers, predictions: np.ndarray) -> list[float]:
-    classes = len(task.frame.classes)
-    scores = class_scores(confusion(task.truth, predictions.argmax(axis=1), classes))
-    return [one.recall if one.support else math.nan for one in scores]

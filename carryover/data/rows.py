@@ -144,15 +144,19 @@ class Rows:
     def schema(self) -> pa.Schema:
         return self._reader.schema
 
-    def take(self, indices: np.ndarray) -> pa.Table:
+    def take(self, indices: np.ndarray, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows at `indices` (int64[k], each in [0, len)), in that order, every column in one chunk.
+
+        Args:
+            columns: those that are wanted; None for all.
 
         Raises:
             IndexError: an index outside the split.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if not len(indices):
-            return self.schema.empty_table()
+            empty = self.schema.empty_table()
+            return empty if columns is None else empty.select(list(columns))
         if indices.min() < 0 or indices.max() >= len(self):
             raise IndexError(f"rows {indices.min()} to {indices.max()} asked of a split of {len(self)}")
         # Arrow's own take over many chunks would first join them all in memory, so each batch is asked for its rows.
@@ -163,7 +167,8 @@ class Rows:
         for owner in np.unique(owners):
             start = int(self._ends[owner - 1]) if owner else 0
             local = pa.array(wanted[owners == owner] - start)
-            parts.append(self._batches[owner].take(local))
+            batch = self._batches[owner]
+            parts.append((batch if columns is None else batch.select(list(columns))).take(local))
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
         return pa.Table.from_batches(parts).combine_chunks().take(pa.array(back))

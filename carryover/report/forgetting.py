@@ -2,6 +2,7 @@
 
 import math
 
+from carryover.carry.class_scores import RECALL
 from carryover.carry.forgetting import History, TaskMatrix
 from carryover.carry.gate import Compared, Decision
 from carryover.report import page
@@ -9,6 +10,7 @@ from carryover.report.page import escape, number
 
 # Beyond these nobody reads on; matrix.json has all.
 MOST_CLASSES = 60
+_CLASS_SCORES = {RECALL: "share of their rows told right", "AP": "average precision", "IoU": "intersection over union"}
 
 
 def gate_section(decision: Decision) -> str:
@@ -44,7 +46,7 @@ def history_section(history: History) -> str:
     ]
     cards = [page.card(f"{history.metric} after each stage", _matrix(history), wide=True)]
     if classes := _classes(history):
-        cards.append(page.card("Classes: share of their rows told right", classes, wide=True))
+        cards.append(page.card(f"Classes: {_CLASS_SCORES[history.class_score]}", classes, wide=True))
     cards.append(page.card("Stages and tasks", _legend(history), wide=True))
     return "<h2>What each stage knows</h2>" + page.tiles(tiles) + page.cards(cards)
 
@@ -77,7 +79,7 @@ def _cell(matrix: TaskMatrix, stage: int, task: int) -> str:
 
 
 def _classes(history: History) -> str:
-    """Return each class on each task that has rows of it: its recall when learned, and now; what lost most first."""
+    """Return each class on each task that has rows of it: its score when learned, and now; what lost most first."""
     rows: list[tuple[float, list[str]]] = []
     for name, (kept, one) in history.classes.items():
         for place, task in enumerate(kept):

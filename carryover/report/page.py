@@ -24,12 +24,12 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if 0.001 <= abs(value) < 100 else f"{value:,.4g}"
 
 
-def page(title: str, lead: str, body: Iterable[str], *, foot: str) -> str:
-    """Return the whole HTML document; `title`, `lead` and `foot` are plain text, `body` is HTML."""
+def page(title: str, lead: str, body: Iterable[str], *, foot: str, style: str = "") -> str:
+    """Return the whole HTML document; `title`, `lead` and `foot` are plain text, `body` is HTML, `style` more rules."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body><main>"
         f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>\n'
         + "\n".join(body)
         + f"\n<footer>{escape(foot)}</footer></main></body></html>\n"

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from carryover.carry.answers import Said
 from carryover.data.manifest import DatasetCard
+from carryover.data.schema import Scalar
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.models.card import ModelCard
 from carryover.models.export import Found
-from carryover.steps.fit import check_fit
+from carryover.steps.fit import check_fit, kind_of
 from carryover.steps.model_source import open_model
+from carryover.tasks.metrics import SEGMENTATION
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,22 @@ def check_earlier(earlier: Earlier, model: ModelCard, cards: Sequence[DatasetCar
         )
     for name, found in earlier.models:
         mine, theirs = model.schema, found.card.schema
-        if (mine.classes is None) != (theirs.classes is None):
+        if kind_of(mine) != kind_of(theirs):
             raise WrongInput(
                 f"{name} {found.card.digest} is of problem type {theirs.problem_type}, Model {model.digest} of "
                 f"{mine.problem_type}: their scores can't be compared"
             )
+        if mine.problem_type == SEGMENTATION and mine.classes != theirs.classes:
+            raise WrongInput(
+                f"{name} {found.card.digest} tells the ids {_listed(theirs.classes)} apart, Model {model.digest} "
+                f"{_listed(mine.classes)}: pixels are compared between Models of the same classes only"
+            )
         for card in cards:
             check_fit(found.card, card, split, name=name, new_classes=True)
+
+
+def _listed(classes: Sequence[Scalar] | None) -> str:
+    return ", ".join(map(str, classes or ()))
 
 
 def ask(

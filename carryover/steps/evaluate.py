@@ -5,6 +5,7 @@ the same, a baseline, thresholds -> accepted, and why           (carry/gate.py)
 the same, earlier stages         -> the task matrix             (carry/forgetting.py)
 
 <store>/evaluations/<digest>/   metrics.json  predictions.parquet  report.html  matrix.json     digest of what was asked
+                                predictions.coco.json (boxes)
 DIR (--output)                  the same, and result.json
 """
 
@@ -32,7 +33,6 @@ from carryover.steps.fit import check_fit, check_split
 from carryover.steps.model_source import open_model
 from carryover.steps.results import resolve_store, write_result
 from carryover.steps.zero_shot import zero_shot_model
-from carryover.tasks.curves import Roc
 from carryover.tasks.metrics import REPORTED, Metric, find_metric
 
 
@@ -74,6 +74,7 @@ def evaluate(
 
     Returns:
         metrics, rows, confusion_matrix {labels, matrix} and roc {fpr, tpr, threshold} (null where there is none),
+        classes (scores of each, of boxes and masks),
         datasets, uri of the folder, predictions (URI), report (path in `output`, else URI), model digest, seconds;
         accepted, reason, gate (null without a baseline), matrix (null without stages).
 
@@ -150,14 +151,12 @@ def _score(
         scorer = Scorer.of(found, batch_size=batch_size)
         for index, card in enumerate(cards):
             say(f"scoring {card.splits[split].rows:,} rows of {card.at} ({split}) on {scorer.device}")
-            predicted = scorer.predict(card, split, scratch=scratch)
-            table = scorer.table(predicted)
+            done = scorer.predict(card, split, scratch=scratch)
+            table = scorer.table(done)
             table = table.add_column(0, "dataset", pa.array([index] * table.num_rows, pa.int32()))
             said = {other: every[index] for other, every in others.items()}
-            answers = Answers.of_models(
-                card.at, card.digest, scorer.said(predicted), said, model_digest=found.card.digest
-            )
-            results.append(Result(card, scorer.describe(card, predicted, metrics), table, answers))
+            answers = Answers.of_models(card.at, card.digest, scorer.said(done), said, model_digest=found.card.digest)
+            results.append(Result(card, scorer.describe(done, metrics), table, answers, scorer.files(done)))
     return results
 
 
@@ -206,10 +205,7 @@ def _asked(
 
 def _result(findings: Findings, place: str, output: str, earlier: Earlier) -> dict[str, Any]:
     first, datasets, model = findings.results[0].evaluation, findings.datasets(), findings.model
-    matrix = None
-    if first.matrix is not None:
-        matrix = {"labels": list(first.classes or ()), "matrix": first.matrix.tolist()}
-    baseline, decision = earlier.baseline, findings.decision
+    shown, baseline, decision = first.shown.to_json(), earlier.baseline, findings.decision
     return {
         "step": "evaluate",
         "uri": place,
@@ -226,14 +222,9 @@ def _result(findings: Findings, place: str, output: str, earlier: Earlier) -> di
         "gate": decision.to_json() if baseline else None,
         "matrix": findings.history.to_json() if findings.history else None,
         "matrix_uri": storage.join(place, MATRIX) if findings.history else "",
-        "confusion_matrix": matrix,
-        "roc": _roc(first.roc),
+        "confusion_matrix": shown.get("confusion_matrix"),
+        "roc": shown.get("roc"),
+        **({"classes": shown["classes"]} if "classes" in shown else {}),
         "predictions": storage.join(place, PREDICTIONS),
         "report": storage.join(output or place, REPORT),
     }
-
-
-def _roc(curve: Roc | None) -> dict[str, list[float]] | None:
-    if curve is None:
-        return None
-    return {"fpr": curve.fpr.tolist(), "tpr": curve.tpr.tolist(), "threshold": curve.threshold.tolist()}

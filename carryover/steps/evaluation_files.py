@@ -1,12 +1,13 @@
 """Owns what evaluate writes: scores as JSON, predictions as Parquet, the report, and the task matrix.
 
 <store>/evaluations/<digest>/   metrics.json  predictions.parquet  report.html  matrix.json (with stages)
+                                predictions.coco.json (boxes; of a later Dataset predictions.coco.1.json)
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -28,12 +29,17 @@ METRICS, PREDICTIONS, REPORT, MATRIX = "metrics.json", "predictions.parquet", "r
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one dataset: for people, its predictions as a table, and what all Models said of it."""
+    """What came of one dataset: for people, its predictions as a table, and what all Models said of it.
+
+    Attributes:
+        files: what its kind of answers has beside, by name.
+    """
 
     card: DatasetCard
     evaluation: Evaluation
     predictions: pa.Table
     answers: Answers
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,18 @@ class Findings:
             METRICS: _json(self._metrics()),
             PREDICTIONS: _parquet([result.predictions for result in self.results]),
             REPORT: self._report().encode(),
+            **self._own_files(),
         }
         return files if self.history is None else {**files, MATRIX: _json(self.history.to_json())}
+
+    def _own_files(self) -> dict[str, bytes]:
+        """Return what kinds of answers have beside; of a later Dataset, "a.json" is "a.1.json"."""
+        found = {}
+        for index, result in enumerate(self.results):
+            for name, data in result.files.items():
+                stem, _, ending = name.rpartition(".")
+                found[f"{stem}.{index}.{ending}" if index else name] = data
+        return found
 
     def datasets(self) -> list[dict[str, Any]]:
         """Return the scores of every Dataset, with what and where it is."""
@@ -68,6 +84,7 @@ class Findings:
                 "digest": result.card.digest,
                 "rows": result.evaluation.rows,
                 "metrics": {name: _finite(value) for name, value in result.evaluation.metrics.items()},
+                **_classes(result.evaluation),
             }
             for result in self.results
         ]
@@ -76,7 +93,8 @@ class Findings:
         datasets = self.datasets()
         values = {"model": self.model.digest, "split": self.split, "datasets": datasets}
         gate = {"gate": self.decision.to_json()} if self.decision.gain else {}
-        return {**values, "metrics": datasets[0]["metrics"], **gate}
+        classes = _classes(self.results[0].evaluation)
+        return {**values, "metrics": datasets[0]["metrics"], **classes, **gate}
 
     def _report(self) -> str:
         model = self.model
@@ -122,6 +140,12 @@ def write(store: str, output: str, files: Mapping[str, bytes], asked: Mapping[st
 
 def _json(value: Any) -> bytes:
     return json.dumps(plain(value), indent=1).encode() + b"\n"
+
+
+def _classes(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the scores of each class, where a kind of answers has them."""
+    shown = evaluation.shown.to_json()
+    return {"classes": plain(shown["classes"])} if "classes" in shown else {}
 
 
 def _finite(value: float) -> float | None:

@@ -1,9 +1,11 @@
 """Owns whether a Dataset can be scored by a Model, told from their cards alone."""
 
 from carryover.data.manifest import DatasetCard
+from carryover.data.schema import Schema
 from carryover.ground.errors import WrongInput
 from carryover.models.card import ModelCard
 from carryover.models.columns import as_text
+from carryover.tasks.metrics import CLASSIFICATION
 
 
 def check_fit(
@@ -22,10 +24,10 @@ def check_fit(
     reasons = [why] if (why := why_no_split(dataset, split)) else []
     if theirs.label != mine.label:
         reasons.append(f"its label is '{theirs.label}', the model's is '{mine.label}'")
-    elif (theirs.classes is None) != (mine.classes is None):
+    elif kind_of(theirs) != kind_of(mine):
         reasons.append(
             f"its problem type is {theirs.problem_type}, the model's is {mine.problem_type}; "
-            f"prepare it with --problem-type {mine.problem_type if mine.classes is None else 'classification'}"
+            f"prepare it with --problem-type {kind_of(mine)}"
         )
     elif mine.classes is not None and theirs.classes is not None and not new_classes:
         known = {as_text(value) for value in mine.classes}
@@ -41,6 +43,11 @@ def check_fit(
         )
     if reasons:
         raise WrongInput(f"{dataset.at or 'dataset'} does not fit {name} {model.digest}: {'; '.join(reasons)}")
+
+
+def kind_of(schema: Schema) -> str:
+    """Return the problem type, one word for those that differ in the number of classes only."""
+    return "classification" if schema.problem_type in CLASSIFICATION else schema.problem_type
 
 
 def check_split(dataset: DatasetCard, split: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from carryover.tasks.box_matches import ALL_SIZES, MOST, Matches, matches_of
+
 if TYPE_CHECKING:
     from carryover.tasks.metrics import Scored
 
@@ -26,11 +28,17 @@ class CocoScores:
         summary: the twelve numbers; NaN where nothing of the kind (a size of boxes) was to be found.
         classes: (AP, AP at 0.5, AP at 0.75) of each class, float64[C, 3].
         boxes: true boxes of each class, crowds left out, int64[C].
+        evaluated: pycocotools' `COCOeval`.
     """
 
     summary: dict[str, float]
     classes: np.ndarray
     boxes: np.ndarray
+    evaluated: Any
+
+    def matches(self, *, size: str = ALL_SIZES, most: int = MOST) -> list[Matches]:
+        """Return what was taken for what, of each class; see box_matches.py."""
+        return matches_of(self.evaluated, size=size, most=most)
 
 
 def coco_metric(name: str) -> "Callable[[Scored], float]":
@@ -50,7 +58,7 @@ def coco_scores(truth: np.ndarray, found: np.ndarray, classes: int) -> CocoScore
     every = np.stack([_mean(precision[part, :, :, 0, -1]) for part in (slice(None), slice(0, 1), slice(5, 6))], axis=1)
     summary = {name: _number(value) for name, value in zip(SUMMARY, evaluated.stats, strict=True)}
     mine = truth[..., 4][(truth[..., 4] >= 0) & (truth[..., 5] <= 0)].astype(np.int64)
-    return CocoScores(summary, every, np.bincount(mine, minlength=classes))
+    return CocoScores(summary, every, np.bincount(mine, minlength=classes), evaluated)
 
 
 def _evaluated(truth: np.ndarray, found: np.ndarray, classes: int) -> Any:

@@ -257,9 +257,16 @@ def score_all(
         classes: the task's classes, None for regression.
         positive: index of the positive class; the second of two where not given.
     """
-    place = (1 if len(classes or ()) > 1 else 0) if positive is None else positive
-    scored = Scored(targets, predictions, len(classes or ()), place)
+    scored = scored_of(targets, predictions, classes=classes, positive=positive)
     return {metric.name: value(metric, scored) for metric in metrics}
+
+
+def scored_of(
+    targets: np.ndarray, predictions: np.ndarray, *, classes: Sequence[Scalar] | None, positive: int | None
+) -> Scored:
+    """Return what metrics are computed from; the arguments are `score_all`'s."""
+    place = (1 if len(classes or ()) > 1 else 0) if positive is None else positive
+    return Scored(targets, predictions, len(classes or ()), place)
 
 
 def score(

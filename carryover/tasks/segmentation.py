@@ -7,7 +7,7 @@ kept          a picture's confusion matrix, [C * C]: scores are sums of these, a
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -113,11 +113,14 @@ class SegmentationTask:
     def kept(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
         import torch
 
-        counts = [
-            confusion(chosen(one, _cut(truth)), _cut(truth), self.num_outputs)
-            for one, truth in zip(logits, targets.to(logits.device), strict=True)
-        ]
+        counts = [confusion(told, truth, self.num_outputs) for told, truth in self.masks(logits, targets)]
         return torch.stack(counts), torch.zeros(len(targets), dtype=torch.int64)
+
+    def masks(self, logits: "Tensor", targets: "Tensor") -> "Iterator[tuple[Tensor, Tensor]]":
+        """Yield of each picture what is told and what is true of its pixels, class indices [H, W] in its own size."""
+        for one, padded in zip(logits, targets.to(logits.device), strict=True):
+            truth = _cut(padded)
+            yield chosen(one, truth), truth
 
     def predictions(self, logits: np.ndarray) -> np.ndarray:
         """Return confusion matrices float64[N, C, C], truth by what was told."""

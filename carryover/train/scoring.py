@@ -1,10 +1,9 @@
-"""Owns a Model at work on whole datasets: one pass over a split, scores, curves and a table of predictions."""
+"""Owns a Model at work on whole datasets: one pass over a split, its scores, and what comes of it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 
@@ -12,21 +11,22 @@ from carryover.carry.answers import Said
 from carryover.data.loader import MicroBatches, evaluation_micros, load
 from carryover.data.manifest import DatasetCard
 from carryover.data.rows import Rows, materialise
-from carryover.models.columns import as_text
 from carryover.models.export import Found, LoadedModel, load_model
 from carryover.report.evaluation import Evaluation
-from carryover.tasks.curves import confusion, roc
-from carryover.tasks.metrics import Metric
+from carryover.tasks.metrics import Metric, scored_of, value
 from carryover.tasks.task import Task, restore_task
-from carryover.train.validate import Predicted, predict, scores
+from carryover.train.kinds.kind import KINDS, Kind, Pass
+from carryover.train.validate import predict
 
 
 @dataclass(frozen=True)
 class Scorer:
     """A loaded Model on its device, in the precision that its weights have."""
 
+    found: Found
     model: LoadedModel
     task: Task
+    kind: Kind
     device: torch.device
     batch_size: int
 
@@ -39,72 +39,45 @@ class Scorer:
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         task = restore_task(found.files())
-        return cls(load_model(found, num_outputs=task.num_outputs, device=device), task, device, batch_size)
+        model = load_model(found, num_outputs=task.num_outputs, device=device)
+        return cls(found, model, task, KINDS.load(task.problem_type)(), device, batch_size)
 
-    def predict(self, card: DatasetCard, split: str, *, scratch: Path, labels: bool = True) -> Predicted:
+    def predict(self, card: DatasetCard, split: str, *, scratch: Path, labels: bool = True) -> Pass:
         """Return what the Model says of every row of a split, in the rows' order.
 
         Args:
-            labels: False to leave the labels unread, some of which this Model may not know; targets are then zeros.
+            scratch: the rows lie there as long as the pass is of use.
+            labels: False to leave the labels unread, some of which this Model may not know.
         """
         rows = Rows.open(materialise(card, split, scratch))
-        targets = self.task.targets if labels else _no_targets
+        targets = self.task.targets if labels else self.kind.unread(self.task)
         batches = MicroBatches(rows, self.model.preprocessing, targets, training=False)
         micros = evaluation_micros(rows=len(rows), micro_size=self.batch_size, rank=0, world=1)
-        return predict(
+        kept = self.kind.keeps(self.task)
+        predicted = predict(
             self.model.network,
             load(micros, batches, workers=0),
-            self.task,
+            kept,
             device=self.device,
             dtype=next(self.model.network.parameters()).dtype,
         )
+        return Pass(card, self.task, rows, predicted, kept, self.found.card.assembly)
 
-    def describe(self, card: DatasetCard, predicted: Predicted, metrics: Iterable[Metric]) -> Evaluation:
+    def describe(self, done: Pass, metrics: Sequence[Metric]) -> Evaluation:
         """Return what people want to know of a split."""
-        return _evaluation(card, self.task, metrics, predicted)
+        scored = scored_of(done.truth, done.values, classes=self.task.classes, positive=self.task.positive)
+        known = {metric.name: value(metric, scored) for metric in metrics}
+        return Evaluation(done.card.at, len(scored.targets), known, self.kind.shown(done, scored))
 
-    def said(self, predicted: Predicted, *, labels: bool = True) -> Said:
+    def said(self, done: Pass, *, labels: bool = True) -> Said:
         """Return the same in the label's own terms, to compare with what other Models say."""
-        truth = self.task.truth(predicted.targets) if labels else None
-        values = self.task.predictions(predicted.logits)
-        return Said(predicted.rows, values, self.task.classes, truth, self.task.positive)
+        task, truth = self.task, done.truth if labels else None
+        return Said(done.predicted.rows, done.values, task.classes, truth, task.positive, task.problem_type)
 
-    def table(self, predicted: Predicted) -> pa.Table:
+    def table(self, done: Pass) -> pa.Table:
         """Return the predictions, one row a row."""
-        return _table(self.task, predicted)
+        return self.kind.table(done)
 
-
-def _no_targets(rows: pa.Table) -> np.ndarray:
-    return np.zeros(rows.num_rows, np.int64)
-
-
-def _evaluation(card: DatasetCard, task: Task, metrics: Iterable[Metric], predicted: Predicted) -> Evaluation:
-    known = scores(task, metrics, predicted)
-    truth, values = task.truth(predicted.targets), task.predictions(predicted.logits)
-    if task.classes is None:
-        return Evaluation(card.at, len(truth), known, truth=truth, predictions=values)
-    positive = task.positive
-    return Evaluation(
-        card.at,
-        len(truth),
-        known,
-        classes=[as_text(value) for value in task.classes],
-        positive="" if positive is None else as_text(task.classes[positive]),
-        matrix=confusion(truth, values.argmax(axis=1), len(task.classes)),
-        roc=None if positive is None else roc(truth, values, positive=positive),
-    )
-
-
-def _table(task: Task, predicted: Predicted) -> pa.Table:
-    """Return columns row, label, prediction and, for classes, probability_<class>."""
-    truth, values = task.truth(predicted.targets), task.predictions(predicted.logits)
-    if task.classes is None:
-        return pa.table({"row": predicted.rows, "label": truth, "prediction": values})
-    classes = pa.array(list(task.classes))
-    columns = {
-        "row": pa.array(predicted.rows),
-        "label": classes.take(pa.array(truth)),
-        "prediction": classes.take(pa.array(values.argmax(axis=1).astype(np.int64))),
-    }
-    names = [f"probability_{as_text(value)}" for value in task.classes]
-    return pa.table({**columns, **{name: pa.array(values[:, index]) for index, name in enumerate(names)}})
+    def files(self, done: Pass) -> dict[str, bytes]:
+        """Return the files that this kind of answers has beside."""
+        return self.kind.files(done)

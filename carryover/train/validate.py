@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -39,10 +39,19 @@ class Predicted:
         return Predicted(self.logits[order], self.targets[order], self.rows[order])
 
 
+class Keeps(Protocol):
+    """What a pass needs of a task: see `Task.kept`."""
+
+    @property
+    def num_outputs(self) -> int: ...
+
+    def kept(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
 def predict(
     network: nn.Module,
     batches: Iterable[Batch],
-    task: Task,
+    task: Keeps,
     *,
     device: torch.device,
     dtype: torch.dtype | None = None,

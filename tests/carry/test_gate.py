@@ -14,6 +14,7 @@ from carryover.tasks.metrics import METRICS, Metric, Scored, find_metric, value
 
 RNG = np.random.default_rng(1)
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c", "d"), "regression": ()}
+DENSE = ("object_detection", "semantic_segmentation")
 
 
 def answers_of(problem_type: str, rows: int, *, better: float = 1.0, seed: int = 0, name: str = "new") -> Answers:
@@ -33,7 +34,8 @@ def answers_of(problem_type: str, rows: int, *, better: float = 1.0, seed: int =
     return Answers(name, "d", Frame(CLASSES[problem_type], 1), truth, said)
 
 
-PAIRS = [(name, kind) for name, metric in sorted(METRICS.items()) for kind in metric.problem_types]
+# Those of boxes and masks: test_bootstrap_dense.py.
+PAIRS = [(name, kind) for name, metric in sorted(METRICS.items()) for kind in metric.problem_types if kind not in DENSE]
 
 
 @pytest.mark.parametrize(("name", "problem_type"), PAIRS)

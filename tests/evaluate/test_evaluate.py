@@ -184,7 +184,8 @@ def test_wrong_words(place):
     base = {"dataset": [place.dataset], "store": place.store}
     for arguments, words in [
         ({"model": place.model, "split": "exam"}, "there is no split 'exam'; there are train"),
-        ({"model": place.model, "metric": ["map"]}, "unknown metric 'map'"),
+        ({"model": place.model, "metric": ["map"]}, "metric 'map' is not for"),
+        ({"model": place.model, "metric": ["accurate"]}, "unknown metric 'accurate'"),
         ({"model": place.dataset}, "no Model there"),
         ({"model": "run:none"}, "there is no such run"),
         ({"model": "champion:best"}, "has no champion of that name"),

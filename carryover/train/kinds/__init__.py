@@ -1,0 +1,1 @@
+"""Owns what each kind of answers becomes: findings for people, a table of predictions, files of its own."""

@@ -149,7 +149,7 @@ def say_classes(tally: BoxTally | MaskTally, truth: Truth) -> None:
         lacks = [repr(name) for name, row in used.items() if not row[code]]
         if lacks and any(row[code] for row in used.values()):
             shown = ", ".join(lacks[:10]) + (f" and {len(lacks) - 10} more" if len(lacks) > 10 else "")
-            say(f"{split} has no {_WORDS[truth.type]} of {len(lacks)} classes: {shown}")
+            say(f"{split} has no {_WORDS[truth.type]} of {len(lacks)} class{'es' * (len(lacks) > 1)}: {shown}")
 
 
 def label_plan(label: str, physical: str, truth: Truth, arrow: str) -> ColumnPlan:

@@ -4,9 +4,10 @@
                           delta       those that the parent's Dataset has in none of its splits
     data.replay.fraction              and so many of the parent's train rows, behind them
 
-A row is known by its content: all stored values, the label's too. Which rows are replayed depends on the seed and their
-numbers alone: a larger fraction adds rows and takes none away, and so do more rows at the parent's end. Memory holds a
-row group; what is known of the parent is a file of 8 bytes a row, sorted and mapped.
+A row is known by its content: all stored values, the label's too, but not its identifiers, which an export may give
+anew. Which rows are replayed depends on the seed and their numbers alone: a larger fraction adds rows and takes none
+away, and so do more rows at the parent's end. Memory holds a row group; what is known of the parent is a file of 8
+bytes a row, sorted and mapped.
 """
 
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def _new_tables(card: DatasetCard, parent: DatasetCard, scratch: Path) -> Iterat
         return
     known = _known(parent, scratch)
     for table in row_groups(card, "train", scratch):
-        keys = _contents(table)
+        keys = _contents(table.drop_columns(_identifiers(card)))
         places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         fresh = table.filter(pa.array(known[places] != keys))
         if fresh.num_rows:
@@ -154,10 +155,14 @@ def _known(parent: DatasetCard, scratch: Path) -> np.ndarray:
     start = 0
     for split in SPLITS:
         for table in row_groups(parent, split, scratch):
-            known[start : start + table.num_rows] = _contents(table)
+            known[start : start + table.num_rows] = _contents(table.drop_columns(_identifiers(parent)))
             start += table.num_rows
     known.sort()
     return known
+
+
+def _identifiers(card: DatasetCard) -> list[str]:
+    return [column.name for column in card.schema.columns if column.type == "identifier"]
 
 
 def _contents(table: pa.Table) -> np.ndarray:

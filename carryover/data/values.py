@@ -17,6 +17,8 @@ the union over all its values, and decide how it is stored at last, whatever the
     nested    -                            other lists, structs, maps
 """
 
+import json
+
 import numpy as np
 import pyarrow as pa
 
@@ -132,6 +134,9 @@ def canonical(array: pa.Array) -> pa.Array:
 
     1, 1.0 and "1.00" are equal, true and "True" too. Used to tell values and rows apart, never stored.
     """
+    if pa.types.is_list(array.type) and pa.types.is_struct(array.type.value_type):
+        texts = [None if value is None else json.dumps(value, sort_keys=True) for value in array.to_pylist()]
+        return pc.cast(pa.array(texts, pa.string()), pa.binary())
     if pa.types.is_list(array.type):
         joined = [None if value is None else b"".join(filter(None, value)) for value in array.to_pylist()]
         return pa.array(joined, pa.binary())

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from carryover.data.config import DataConfig, ReplayConfig
 from carryover.data.json_stream import items
 from carryover.data.manifest import SPLITS, DatasetCard, load_card
+from carryover.data.mix import training_rows
+from carryover.data.rows import Rows
 from carryover.ground import storage
 from carryover.ground.errors import WrongInput
 from carryover.steps.prepare_data import prepare_data
@@ -285,6 +289,24 @@ def test_new_data_follow_a_schema_of_boxes(tmp_path: Path) -> None:
     assert table_of.schema.classes == grown.schema.classes
     with pytest.raises(WrongInput, match="--problem-type binary: the problem is object_detection"):
         prepared(tmp_path, tmp_path / "b" / "c.jsonl", schema_from=grown.at, problem_type="binary")
+
+
+def test_what_is_new_is_told_by_pictures_and_boxes_and_not_by_ids(tmp_path: Path) -> None:
+    old = prepared(tmp_path, write_coco(tmp_path / "a" / "a.json", coco(BOXES)))
+    value = coco([*BOXES[:30], *[[[1, 1, 9, 9, 9]]] * 20])
+    for image in value["images"]:
+        image["id"] += 7000
+    for annotation in value["annotations"]:
+        annotation["image_id"] += 7000
+    card = prepared(tmp_path, write_coco(tmp_path / "b" / "b.json", value), schema_from=old.at)
+    config = DataConfig(mode="delta", replay=ReplayConfig(0.5))
+    mixture = training_rows(card, config, tmp_path / "mix", parent=old, seed=0)
+    rows = Rows.open(mixture.path)
+    new = rows.take(np.arange(mixture.new))
+    # Ten old pictures have other boxes now, and ten are new.
+    assert {box["class"] for own in new["rois"].to_pylist() for box in own} == {"emu"}
+    assert 10 < mixture.new <= 20 and mixture.known == card.rows()["train"] - mixture.new
+    assert mixture.replayed == int(old.rows()["train"] / 2 + 0.5)
 
 
 def test_real_sets(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,9 @@ def _box(item: Any) -> Box:
         raise ValueError(f"has the box {str(item)[:80]}, which ends before it starts; it must be x1, y1, x2, y2")
     if item[4] is None or item[4] == "":
         raise ValueError(f"has the box {str(item)[:80]}, which has no class")
-    return Box(sides[0], sides[1], sides[2], sides[3], str(item[4]), len(item) > 5 and bool(item[5]))
+    # Where a table has numbers only, a class is a number among sides.
+    name = int(item[4]) if isinstance(item[4], float) and item[4].is_integer() else item[4]
+    return Box(sides[0], sides[1], sides[2], sides[3], str(name), len(item) > 5 and bool(item[5]))
 
 
 def _shown(box: Box) -> str:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import bootstrap
 
+from benchmarks.quality import picture_page, stream_page
 from benchmarks.quality.cases import CASES, ROOT, SEEDS, Case
-from benchmarks.quality.stream_page import sections
 
 PAGE = ROOT / "docs" / "quality.md"
 RESAMPLES = 2000
@@ -56,8 +56,11 @@ def _accuracy(truth: np.ndarray, predictions: np.ndarray) -> float:
 _METRICS = {"r2": _r2, "pearsonr": _pearson, "accuracy": _accuracy}
 
 
-def page(results: Sequence[dict[str, Any]], streams: Sequence[dict[str, Any]] = ()) -> str:
-    """Return the page for these results, of cases and of streams."""
+Lines = Sequence[dict[str, Any]]
+
+
+def page(results: Lines, streams: Lines = (), pictures: Lines = ()) -> str:
+    """Return the page for these results: of cases, of streams, of boxes and masks."""
     parts = [HEAD]
     for case in CASES:
         arms = [arm for name in case.arms if (arm := _arm(case, name, results))]
@@ -68,7 +71,7 @@ def page(results: Sequence[dict[str, Any]], streams: Sequence[dict[str, Any]] = 
     missing = [f"{case} ({arm}, seed {seed})" for case, arm, seed in runs if (case, arm, seed) not in done]
     if missing:
         parts.append(f"## Not run yet\n\n{len(missing)} of {len(runs)} runs: {', '.join(missing)}.\n")
-    return "\n".join([*parts, sections(streams)])
+    return "\n".join(part for part in [*parts, stream_page.sections(streams), picture_page.sections(pictures)] if part)
 
 
 def _arm(case: Case, name: str, results: Sequence[dict[str, Any]]) -> Arm | None:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.quality import streams
+from benchmarks.quality import pictures, streams
 from benchmarks.quality.cases import CASES, DATA, ROOT, SEEDS, Case
 from benchmarks.quality.command import WORK, carryover, resolved
 from benchmarks.quality.page import PAGE, page
@@ -46,12 +46,13 @@ def main() -> None:
                 RESULTS.put(score(case, arm, seed, dataset))
     if not asked.page_only and not asked.case:
         streams.run(streams=None, arms=None, seeds=asked.seeds)
+        pictures.run(cases=None, seeds=asked.seeds)
     write_page()
 
 
 def write_page() -> None:
     """Write docs/quality.md from the results there are."""
-    PAGE.write_text(page(RESULTS.read(), streams.RESULTS.read()), encoding="utf-8")
+    PAGE.write_text(page(RESULTS.read(), streams.RESULTS.read(), pictures.RESULTS.read()), encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
 
 

@@ -1,7 +1,7 @@
 """A small YOLOX for a few minutes on a CPU, as mmdet's configs have it.
 
-The widths of yolox_nano, without depthwise convolutions, which are slow on a CPU; batch norms that follow within the few
-steps of a small data set (mmdet's momentum of 0.03 is made for hundreds of epochs).
+The widths of yolox_nano, without depthwise convolutions, which are slow on a CPU; batch norms that follow within the
+few steps of a small data set (mmdet's momentum of 0.03 is made for hundreds of epochs).
 """
 
 model = {

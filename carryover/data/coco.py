@@ -160,6 +160,19 @@ def load(uri: str, stream: BinaryIO) -> Coco:
     return coco
 
 
+def is_coco(stream: BinaryIO) -> bool:
+    """Tell whether a file is JSON of images and annotations; it is read no further than that takes."""
+    wanted = {"images", "annotations"}
+    try:
+        for key, _ in items(stream):
+            wanted.discard(key)
+            if not wanted:
+                return True
+    except ValueError:
+        pass
+    return False
+
+
 def _is_id(value: object) -> TypeGuard[int | str]:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 

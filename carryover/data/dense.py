@@ -47,7 +47,7 @@ class BoxTally:
     """Boxes of each class; see `Tally`.
 
     Attributes:
-        declared: class -> its id, of all that the source names, with boxes or without.
+        declared: class -> its id, of all that the source names, with boxes or without; None: taken by another file's.
     """
 
     name: str
@@ -55,7 +55,7 @@ class BoxTally:
     problems: Problems = field(default_factory=Problems)
     missing: int = 0
     missing_at: list[str] = field(default_factory=list)
-    declared: dict[str, int | str] = field(default_factory=dict)
+    declared: dict[str, int | str | None] = field(default_factory=dict)
 
     def add(self, batch: Batch, codes: np.ndarray, *, given: bool) -> None:
         """Take one batch's labels in; `given`: the rows are of a given validation or test source."""
@@ -77,15 +77,11 @@ class BoxTally:
                 self.counts.setdefault(box.name, np.zeros(6, np.int64))[codes[place] + 3 * given] += 1
 
     def _declare(self, batch: Batch) -> None:
+        """Take in what a file declares. The name tells a class; an id that another one has already is not kept."""
         for name, own in batch.categories.items():
-            if name in self.declared:
-                continue
-            if own in self.declared.values():
-                other = next(known for known, id in self.declared.items() if id == own)
-                self.problems.note(
-                    "category ids mean something else in another file", f"{own!r} is {other!r} and {name!r}"
-                )
-            self.declared[name] = own
+            if name not in self.declared:
+                taken = own in self.declared.values()
+                self.declared[name] = None if taken else own
 
 
 @dataclass

@@ -5,6 +5,7 @@ masks   the ids of the source but the ignored one, sorted; nothing but 0 and 255
         where a schema is followed, classes, order and renamed ids are its own, and only boxes may get new classes
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -194,15 +195,12 @@ def _stored(name: str, renamed: Mapping[int, int], tally: BoxTally | MaskTally) 
     return name if isinstance(tally, BoxTally) else str(renamed.get(int(name), int(name)))
 
 
-def _category_ids(classes: Sequence[Scalar], declared: Mapping[str, int | str]) -> dict[str, int | str]:
+def _category_ids(classes: Sequence[Scalar], known: Mapping[str, int | str | None]) -> dict[str, int | str]:
     """Return class -> id; those without one get the next free numbers, from 1."""
-    found = {str(name): declared[str(name)] for name in classes if str(name) in declared}
-    free = max((id for id in found.values() if isinstance(id, int)), default=0)
-    for name in classes:
-        if str(name) not in found:
-            free += 1
-            found[str(name)] = free
-    return {str(name): found[str(name)] for name in classes}
+    names = [str(name) for name in classes]
+    taken = [id for id in (known.get(name) for name in names) if isinstance(id, int)]
+    free = itertools.count(max(taken, default=0) + 1)
+    return {name: next(free) if (id := known.get(name)) is None else id for name in names}
 
 
 def _type(tally: BoxTally | MaskTally) -> str:

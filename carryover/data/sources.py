@@ -8,6 +8,7 @@ field, NA, NaN, null, None, ...) are missing; in JSON null and NaN are, and keys
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, cast
@@ -176,10 +177,14 @@ def implied(files: Iterable[SourceFile], label: str, problem_type: str) -> tuple
 
 
 def _annotated(uri: str, files: Sequence[str]) -> list[SourceFile]:
-    """Return COCO's or VOC's files, where nothing else is there."""
-    if voc.is_root(uri) or voc.is_list(uri) or any(file.endswith(voc.ENDING) for file in files):
+    """Return COCO's or VOC's files; those of a folder are known by their content, as it may hold anything else too."""
+    told = list(files) == [storage.normal(uri)]
+    parsed = [file for file in files if file.endswith(voc.ENDING)]
+    if voc.is_root(uri) or voc.is_list(uri) or (parsed and (told or voc.is_annotation(parsed[0]))):
         return [SourceFile(storage.normal(uri), voc.FORMAT, packed=False)]
-    named = [file for file in files if file.lower().endswith((".json", ".json.gz"))]
+    named = [_coco_file(file) for file in files if file.lower().endswith((".json", ".json.gz"))]
+    if not told:
+        named = [file for file in named if _is_coco(file)]
     there = [] if named else _annotations(uri)
     if there:
         example = next((name for name in there if name.startswith("instances")), there[0])
@@ -187,7 +192,20 @@ def _annotated(uri: str, files: Sequence[str]) -> list[SourceFile]:
             f"{uri}: has COCO files in annotations/; name the one that is wanted, e.g. "
             f"{storage.join(uri, f'annotations/{example}')}"
         )
-    return [SourceFile(file, coco.FORMAT, packed=file.lower().endswith(".gz")) for file in named]
+    return named
+
+
+def _coco_file(uri: str) -> SourceFile:
+    return SourceFile(uri, coco.FORMAT, packed=uri.lower().endswith(".gz"))
+
+
+def _is_coco(file: SourceFile) -> bool:
+    with file.open() as stream:
+        try:
+            return coco.is_coco(stream)
+        except (OSError, EOFError, zlib.error):
+            # Not what its ending says.
+            return False
 
 
 def _annotations(uri: str) -> list[str]:

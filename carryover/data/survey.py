@@ -168,6 +168,12 @@ class _Reading:
             raise WrongInput(f"{request.files['source'][0].uri}: there are no rows")
         names = self._first[1] if self._first else []
         columns.check_given(request.column_types, names, request.target)
+        label = self._tallies.get(request.target)
+        if label and "nested" in label.kinds and not request.reference:
+            raise WrongInput(
+                f"label column '{request.target}' holds lists or structs, which can't be a label; boxes are the label "
+                "of --problem-type object_detection"
+            )
         if request.reference:
             return self._settle_followed(request.reference, names)
         if not isinstance(self._label, LabelTally):

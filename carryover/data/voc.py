@@ -73,6 +73,12 @@ def is_root(uri: str) -> bool:
     return any(name.endswith(ENDING) for name in storage.open_store(uri).names("Annotations"))
 
 
+def is_annotation(uri: str) -> bool:
+    """Tell whether a file is XML as VOC writes it."""
+    with storage.open_uri(uri) as file:
+        return b"<annotation" in file.read(1000)
+
+
 def is_list(uri: str) -> bool:
     """Tell whether a URI is one of ImageSets' lists of names."""
     return uri.endswith(".txt") and "/ImageSets/" in storage.normal(uri)

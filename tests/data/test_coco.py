@@ -309,6 +309,34 @@ def test_what_is_new_is_told_by_pictures_and_boxes_and_not_by_ids(tmp_path: Path
     assert mixture.replayed == int(old.rows()["train"] / 2 + 0.5)
 
 
+def test_files_agree_by_the_names_of_classes(tmp_path: Path) -> None:
+    other = [{"id": 7, "name": "dog"}, {"id": 3, "name": "fox"}]
+    first = write_coco(tmp_path / "a" / "a.json", coco(BOXES))
+    second = write_coco(tmp_path / "b" / "b.json", coco([[[1, 1, 5, 5, 3], [1, 1, 9, 9, 7]]] * 20, categories=other))
+    schema = prepared(tmp_path, first, second).schema
+    assert schema.classes == ("dog", "cat", "emu", "fox")
+    assert schema.label_column.statistics["category_ids"] == {"dog": 3, "cat": 7, "emu": 9, "fox": 10}
+
+
+def test_a_folder_is_known_by_what_its_files_hold(tmp_path: Path) -> None:
+    write_coco(tmp_path / "set" / "a.json", coco(BOXES))
+    (tmp_path / "set" / "config.json").write_text('{"images": 3}')
+    (tmp_path / "set" / "notes.xml").write_text("<notes/>")
+    assert prepared(tmp_path, tmp_path / "set").schema.label == "rois"
+    for n in range(40):
+        (tmp_path / "folder" / str(n % 2)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / str(n % 2) / f"{n}.png").write_bytes(picture(shade=n))
+    for name in ("config.json", "notes.xml"):
+        shutil.copy(tmp_path / "set" / name, tmp_path / "folder" / name)
+    assert prepared(tmp_path, tmp_path / "folder", label="label").schema.problem_type == "binary"
+
+
+def test_lists_are_no_label_without_their_problem(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [{"image": "a.png", "rois": [[1, 1, 5, 5, "cat"]]}] * 20)
+    assert "boxes are the label of --problem-type object_detection" in said(tmp_path, source, label="rois")
+    assert "hold" in said(tmp_path, source, label="rois", problem_type="semantic_segmentation")
+
+
 def test_real_sets(tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = {"det_raccoon": (136, 151), "det_blood_cells": (130, 1760), "det_coco": (70, 600)}
     for name, (pictures, count) in expected.items():

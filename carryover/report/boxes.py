@@ -12,17 +12,17 @@ from carryover.report.pictures import Thumbnail
 
 # Beyond these a table, or a picture, is no longer read.
 MOST_IN_TABLE, MOST_SORTED, MOST_BOXES = 100, 12, 100
-_LETTER, _LINE = 6.4, 15
+_LETTER, _LINE, _MOST_LETTERS = 7.6, 17, 32
 STYLE = (
     pictures.STYLE
     + """
-svg.boxes { max-width: none; border-radius: 6px }
+svg.boxes { max-width: none; max-height: 420px }
 svg.boxes rect { fill: none; stroke-width: 2 }
 svg.boxes .halo { stroke: #000; stroke-opacity: .45; stroke-width: 4 }
 svg.boxes .true { stroke-dasharray: 7 4 }
 svg.boxes .crowd { stroke-dasharray: 2 5 }
 svg.boxes .name { stroke: none; fill-opacity: .92 }
-svg.boxes text { font: 600 11px system-ui, sans-serif }
+svg.boxes text { font: 600 13px system-ui, sans-serif }
 """
 )
 
@@ -81,10 +81,9 @@ class Detected:
         }
 
     def _table(self) -> str:
-        order = np.arange(len(self.classes))
+        order, rows = np.arange(len(self.classes)), []
         if len(order) > MOST_SORTED:
-            order = np.argsort(-self.boxes, kind="stable")
-        rows = []
+            order = np.argsort(-self.boxes, kind="stable")[: int((self.boxes > 0).sum())]
         for place in order[:MOST_IN_TABLE].tolist():
             ap, at_50, at_75 = self.scores[place].tolist()
             bar = 0.0 if np.isnan(ap) else ap * 60
@@ -92,8 +91,8 @@ class Detected:
             rows.append(
                 (escape(self.classes[place]), f"{int(self.boxes[place]):,}", number(at_50), number(at_75), shown)
             )
-        more = len(order) - len(rows)
-        tail = f'<p class="soft">and {more:,} classes with fewer boxes</p>' if more else ""
+        more = len(self.classes) - len(rows)
+        tail = f'<p class="soft">and {more:,} classes with fewer boxes, or none</p>' if more else ""
         note = '<p class="soft">Average precision (AP) is COCO\'s, over IoU 0.5 to 0.95. n/a: no true box here.</p>'
         return page.table(["Class", "True boxes", "AP 0.5", "AP 0.75", "AP"], rows, numeric=1) + tail + note
 
@@ -138,10 +137,11 @@ def _drawn(box: Box, name: str, colour: str, seen: Thumbnail) -> str:
 
 
 def _label(words: str, colour: str, x: float, y: float, seen: Thumbnail) -> str:
+    words = words if len(words) <= _MOST_LETTERS else f"{words[: _MOST_LETTERS - 6]}…{words[-5:]}"
     wide = len(words) * _LETTER + 6
     left = max(0.0, min(x, seen.width - wide))
     top = y - _LINE if y >= _LINE else max(y, 0.0)
     return (
         f'<rect class="name" style="fill: {colour}" x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{_LINE}"/>'
-        f'<text style="fill: {pictures.ink_on(colour)}" x="{left + 3:.1f}" y="{top + 11:.1f}">{escape(words)}</text>'
+        f'<text style="fill: {pictures.ink_on(colour)}" x="{left + 3:.1f}" y="{top + 13:.1f}">{escape(words)}</text>'
     )

@@ -82,23 +82,25 @@ class Segmented:
     def _pictures(self) -> str:
         colours = self._colours()
         named = {self.classes[place]: colour for place, colour in colours.items()}
-        words = '<p class="soft">The worst by IoU of their own, then some evenly spread over the split.</p>'
+        words = (
+            '<p class="soft">The worst by IoU of their own, then some evenly spread over the split. Ignored pixels are '
+            "left out of the truth, and grey among the wrong ones.</p>"
+        )
         shots = "".join(_figure(shot, colours) for shot in self.shots)
-        return f'{words}{pictures.legend({**named, "wrong": WRONG})}<div class="shots wide">{shots}</div>'
+        return f'{words}{pictures.legend(named)}<div class="shots wide">{shots}</div>'
 
     def _colours(self) -> dict[int, str]:
         """Return the colours of the classes that are seen; the background of two is grey."""
         seen = {int(place) for shot in self.shots for part in (shot.truth, shot.told) for place in np.unique(part)}
         background = {0: NEUTRAL} if len(self.classes) == 2 else {}
-        # Wrong pixels have a colour for themselves.
         return {**background, **pictures.colours_of(place for place in seen if place >= len(background))}
 
 
 def _figure(shot: Shot, colours: Mapping[int, str]) -> str:
     every = [colours.get(place, NEUTRAL) for place in range(max(colours, default=0) + 1)]
     wrong = np.where(shot.truth < 0, 1, np.where(shot.truth != shot.told, 0, -1))
-    panels = [("told", pictures.painted(shot.told, every)), ("wrong", pictures.painted(wrong, [WRONG, NEUTRAL]))]
-    panels = [("truth, ignored left out", pictures.painted(shot.truth, every)), *panels]
+    panels = [("told", pictures.painted(shot.told, every)), ("wrong pixels", pictures.painted(wrong, [WRONG, NEUTRAL]))]
+    panels = [("truth", pictures.painted(shot.truth, every)), *panels]
     if shot.picture is not None:
         panels = [("picture", shot.picture.uri), *panels]
     images = "".join(

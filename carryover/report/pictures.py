@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHOWN, WIDTH, QUALITY = 12, 480, 72
 # Okabe and Ito 2008, "Color Universal Design": told apart by the colour-blind too, on light and on dark.
 HUES = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
-NEUTRAL, WRONG = "#999999", "#d55e00"
+NEUTRAL, WRONG = "#999999", "#d6006c"
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 STYLE = """
@@ -81,7 +81,8 @@ def painted(indices: np.ndarray, colours: Sequence[str]) -> str:
 
     clear = len(colours)
     image = Image.fromarray(np.where(indices < 0, clear, indices).astype(np.uint8))
-    image.putpalette([part for colour in colours for part in _rgb(colour)])
+    # The transparent one needs a place in the palette too.
+    image.putpalette([part for colour in [*colours, NEUTRAL] for part in _rgb(colour)])
     scale = min(1.0, WIDTH / image.width)
     small = image.resize((round(image.width * scale), max(1, round(image.height * scale))), Image.Resampling.NEAREST)
     return _uri(small, "PNG", transparency=clear, optimize=True)

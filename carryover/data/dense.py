@@ -134,7 +134,7 @@ def _pixels(value: Any, folder: str) -> np.ndarray | str | None:
     if data is None:
         return f"{name} is missing or no picture"
     try:
-        return np.bincount(masks.ids_of(data).ravel(), minlength=256)
+        return masks.pixels_of(masks.ids_of(data))
     except ValueError as error:
         return f"{name} {error}"
 

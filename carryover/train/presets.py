@@ -28,8 +28,29 @@ BACKBONES = {
     "caformer_b36.sail_in22k_ft_in1k": "87.4 % on ImageNet at 224 pixels, without BatchNorm, so that ranks agree; "
     "Apache-2.0",
     "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k": "90.1 % on ImageNet, the most that timm lists; 448 pixels; MIT",
+    "facebook/sam-vit-huge": "the largest SAM, AutoMM's too: 641 M parameters that saw 1.1 billion masks; Apache-2.0",
 }
 _HIGH = {_TEXT: "jhu-clsp/ettin-encoder-150m", _IMAGE: "caformer_b36.sail_in22k_ft_in1k"}
+# Adapters beside the attention of SAM's vision encoder; its mask decoder learns whole.
+_SEGMENTATION = {
+    "model.sam.checkpoint_name": "facebook/sam-vit-huge",
+    "env.batch_size": 4,
+    "env.per_gpu_batch_size": 1,
+    "env.eval_batch_size_ratio": 1,
+    "optimization.lr_choice": "",
+    "optimization.lr_schedule": "polynomial_decay",
+    "optimization.warmup_steps": 0.0,
+    "optimization.weight_decay": 1e-4,
+    "optimization.max_epochs": 30,
+    "optimization.val_check_interval": 1.0,
+    "optimization.top_k_average_method": "best",
+    "optimization.peft": "lora",
+    "optimization.lora.r": 3,
+    "optimization.lora.alpha": 32.0,
+    "optimization.lora.filter": ["q", "v"],
+    "optimization.lora.module_filter": [".*vision_encoder.*attn"],
+    "optimization.extra_trainable_params": [".*mask_decoder"],
+}
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "medium_quality": {
@@ -50,11 +71,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "optimization.top_k": 1,
             "env.per_gpu_batch_size": 4,
         },
+        "semantic_segmentation": _SEGMENTATION,
     }
 )
 # What AutoMM's presets set and ours do not -> why.
 LEFT_OUT = {
     "model.names": "models are chosen by the columns; 'ft_transformer' for tables is one key away",
+    "optimization.loss_func structure_loss of semantic_segmentation": "auto is that for two classes, and suits more",
     "env.precision 32 of multilingual": "mDeBERTa overflows in 16 bits; mmBERT is another architecture",
 }
 

@@ -1,6 +1,6 @@
 """Owns what a folder that another library wrote is: which of its files are wanted, and which family reads it.
 
-    config.json   "model_type"       transformers: hf_text, clip       model*.safetensors, else pytorch_model*.bin
+    config.json   "model_type"       transformers: hf_text, clip, sam  model*.safetensors, else pytorch_model*.bin
                   "architecture"     timm: timm_image
     config.py     model = dict(...)  mmdet: mmdet_image                one *.pth
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
-from carryover.models import clip_source
+from carryover.models import clip_source, sam_source
 from carryover.models.mmdet_source import CONFIG as DETECTOR
 
 CONFIG = "config.json"
@@ -65,4 +65,6 @@ def family_of_folder(folder: Path, where: str) -> str:
         return "timm_image"
     if not kind:
         raise WrongInput(f"{where}/{CONFIG}: names neither a model_type (transformers) nor an architecture (timm)")
+    if kind == sam_source.KIND:
+        return "sam"
     return "clip" if kind in clip_source.KINDS else "hf_text"

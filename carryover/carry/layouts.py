@@ -43,5 +43,7 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, bytes]], dict[str, bytes]]] = {
     "clip": _clip_folder,
     "hf_text": _text_folder,
     "mmdet_image": lambda branch, files: {mmdet_source.CONFIG: files[f"preprocessors/{branch}/{mmdet_source.CONFIG}"]},
+    # It has no tokenizer, and is like CLIP otherwise.
+    "sam": _clip_folder,
     "timm_image": _image_folder,
 }

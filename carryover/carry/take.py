@@ -117,10 +117,30 @@ def _from_whole(
         if source.alpha is not None:
             tensors = reading.merged(tensors, source.alpha)
         pairs = find_pairs(_shapes(tensors), target, _roots(network, assembly))
-    found = match(_shapes(tensors), target, pairs, tables=tables, fresh=fresh)
+    found = _with_shared(match(_shapes(tensors), target, pairs, tables=tables, fresh=fresh), network)
     _keep_adapters(found, source)
     put(found, tensors, network)
+    _begin_heads(network, assembly, found)
     return found
+
+
+def _with_shared(found: Match, network: nn.Module) -> Match:
+    """Return the same with what has two names in the network loaded by both, where it is by one."""
+    ids = {name: id(value) for name, value in network.named_parameters(remove_duplicate=False)}
+    loaded = {ids.get(fate.name): fate.source for fate in found.loaded}
+    shared = [fate for fate in found.new if not fate.source and ids.get(fate.name, 0) in loaded]
+    more = tuple(Fate(fate.name, fate.count, loaded[ids[fate.name]]) for fate in shared)
+    return replace(found, loaded=found.loaded + more, new=tuple(fate for fate in found.new if fate not in shared))
+
+
+def _begin_heads(network: nn.Module, assembly: Assembly, found: Match) -> None:
+    """Start new heads that begin from their backbone anew, now that its weights are there."""
+    new = {fate.name for fate in found.new}
+    for branch in assembly.branches:
+        module: Any = network.get_submodule(branch.name)
+        own = (f"{branch.name}.head.{name}" for name in getattr(module, "head", nn.Identity()).state_dict())
+        if hasattr(module, "begin_head") and new.issuperset(own):
+            module.begin_head()
 
 
 def _from_folder(
@@ -148,7 +168,7 @@ def _from_folder(
             pairs = find_pairs(shapes, target, [*below, start]) or [Pair("", start)]
         body = {name: shape for name, shape in target.items() if name not in learned}
         fresh = {**fresh, **_other_classes(module, folder, start)}
-        found = match(shapes, body, pairs, tables=tables, fresh=fresh)
+        found = _with_shared(match(shapes, body, pairs, tables=tables, fresh=fresh), network)
         put(found, tensors, network)
     _keep_adapters(found, source)
     extra = match(_shapes(learned), {name: target[name] for name in learned}, [Pair("", "")])

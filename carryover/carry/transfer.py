@@ -84,7 +84,7 @@ def placed(model: ModelConfig, source: Source) -> ModelConfig:
 
 def opens_itself(family: str) -> bool:
     """Tell whether a family's library reads weights of a folder whole; of CLIP a folder may hold one tower."""
-    return family in ("hf_text", "timm_image")
+    return family in ("hf_text", "sam", "timm_image")
 
 
 def readers(model: ModelConfig, schema: Schema, data: DataConfig) -> dict[str, str]:

@@ -59,6 +59,10 @@ class Segmenter(nn.Module):
         told, pixels = self._decoded(seen)
         return Output(pixels.flatten(1), self.head(told, pixels))
 
+    def begin_head(self) -> None:
+        """Start the head from the model as it is now: weights may have come after it was built."""
+        self.head.begin(self.model.mask_decoder)
+
     def _decoded(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the decoder makes of the classes' tokens [B, T, D], and of the pixels [B, D/8, S/4, S/4]."""
         decoder, count = self.model.mask_decoder, len(seen)
@@ -85,12 +89,21 @@ class MaskHead(nn.Module):
         self.masks = 1 if classes == 2 else classes
         self.each = max(1, tokens // self.masks)
         count = self.masks * self.each
-        first = decoder.mask_tokens.weight.detach()[:1]
-        spread = _SPREAD * torch.randn(count, first.shape[1]) if count > 1 else 0.0
-        self.tokens = nn.Parameter(first.repeat(count, 1) + spread)
+        self.tokens = nn.Parameter(torch.empty(count, decoder.hidden_size))
         mlp = decoder.output_hypernetworks_mlps[0]
-        layers = [Stacked(layer, count) for layer in (mlp.proj_in, *mlp.layers, mlp.proj_out)]
-        self.mlps = nn.ModuleList(layers)
+        self.mlps = nn.ModuleList(Stacked(layer, count) for layer in (mlp.proj_in, *mlp.layers, mlp.proj_out))
+        self.begin(decoder)
+
+    @torch.no_grad()
+    def begin(self, decoder: Any) -> None:
+        """Start from a decoder's first mask."""
+        self.tokens.copy_(decoder.mask_tokens.weight[0])
+        if len(self.tokens) > 1:
+            self.tokens.add_(_SPREAD * torch.randn_like(self.tokens))
+        mlp = decoder.output_hypernetworks_mlps[0]
+        for place, layer in enumerate((mlp.proj_in, *mlp.layers, mlp.proj_out)):
+            self.get_parameter(f"mlps.{place}.weight").copy_(layer.weight)
+            self.get_parameter(f"mlps.{place}.bias").copy_(layer.bias)
 
     def forward(self, told: Tensor, pixels: Tensor) -> Tensor:
         """Return logits [B, C, h, w] from answers [B, T, D] and pixels [B, D/8, h, w]."""
@@ -104,12 +117,12 @@ class MaskHead(nn.Module):
 
 
 class Stacked(nn.Module):
-    """[B, T, N] -> [B, T, M]: a linear layer for each of T tokens, all started from one."""
+    """[B, T, N] -> [B, T, M]: a linear layer, shaped as `layer`, for each of T tokens."""
 
     def __init__(self, layer: nn.Linear, count: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(layer.weight.detach().repeat(count, 1, 1))
-        self.bias = nn.Parameter(layer.bias.detach().repeat(count, 1))
+        self.weight = nn.Parameter(torch.empty(count, *layer.weight.shape))
+        self.bias = nn.Parameter(torch.empty(count, *layer.bias.shape))
 
     def forward(self, told: Tensor) -> Tensor:
         return torch.einsum("btn,tmn->btm", told, self.weight) + self.bias

@@ -12,9 +12,11 @@ from typing import Any
 from carryover.ground import failures
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
+from carryover.tasks.metrics import SEGMENTATION
 
 # The engine keeps a curve in its metadata database, and draws it a few hundred pixels wide.
 MOST_POINTS = 200
+MOST_CLASSES = 40
 
 
 @contextlib.contextmanager
@@ -79,9 +81,12 @@ def metadata(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def confusion_matrix(result: Mapping[str, Any]) -> tuple[list[str], list[list[int]]] | None:
-    """Return (class names, rows of counts) of an evaluation, None for a regression."""
+    """Return (class names, rows of counts) of an evaluation, None for a regression, for boxes, and for too many masks.
+
+    Masks may have 150 classes; beyond MOST_CLASSES their pixels stay in result.json, where nothing has to draw them.
+    """
     found = result.get("confusion_matrix")
-    if not found:
+    if not found or (result.get("problem_type") == SEGMENTATION and len(found["labels"]) > MOST_CLASSES):
         return None
     return [str(label) for label in found["labels"]], [[int(cell) for cell in row] for row in found["matrix"]]
 

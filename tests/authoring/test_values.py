@@ -48,6 +48,12 @@ def test_a_confusion_matrix_is_taken_by_kfp():
     json.dumps(artifact.metadata, allow_nan=False)
 
 
+def test_pixels_of_many_classes_are_not_drawn():
+    many = {"labels": list(range(41)), "matrix": [[10**12] * 41] * 41}
+    assert component.confusion_matrix({"problem_type": "semantic_segmentation", "confusion_matrix": many}) is None
+    assert component.confusion_matrix({"problem_type": "multiclass", "confusion_matrix": many}) is not None
+
+
 def test_a_regression_has_neither():
     assert component.confusion_matrix({"confusion_matrix": None}) is None
     assert component.roc_curve({}) is None

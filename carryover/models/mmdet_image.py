@@ -230,7 +230,8 @@ class MmdetImageFamily:
         return with_part(branch, "detector", dump_mmdet.opened(folder))
 
     def samples(self, preprocessor: MmdetImagePreprocessor) -> pa.Table:
-        return pa.table({preprocessor.column: dump_samples.images(0)})
+        whole = [images for images in dump_samples.images(0).to_pylist() if images]
+        return pa.table({preprocessor.column: pa.array(whole, pa.list_(pa.binary()))})
 
 
 def _tuple(value: Any) -> Any:

@@ -124,7 +124,7 @@ def _show_label(told: Mapping[str, Any] | None) -> None:
     counts = told.get("counts") or told.get("pixels") or {}
     total = sum(counts.values())
     ranked = sorted(counts.items(), key=lambda item: -item[1])
-    shown = [f"{name} {count:,} ({count / total:.1%})" for name, count in ranked[:SHOWN]]
+    shown = [f"{name}: {count:,} ({count / total:.1%})" for name, count in ranked[:SHOWN]]
     more = [f"and {len(ranked) - SHOWN} more"] if len(ranked) > SHOWN else []
     click.echo(f"{'classes' if 'boxes' in told else 'pixels':9} " + ", ".join([*shown, *more]))
     for reason, count in told.get("dropped", {}).items():

@@ -13,8 +13,12 @@ from carryover.data.split import Fractions
 from carryover.ground import storage
 from carryover.ground.config import check
 from carryover.ground.errors import WrongInput
+from carryover.report.dataset import dataset_page
 from carryover.steps.reference import reference
 from carryover.steps.results import resolve_store, write_result
+
+# The data card as people read it.
+PAGE = "dataset.html"
 
 
 def prepare_data(
@@ -90,6 +94,7 @@ def prepare_data(
         drift.check(card.lineage["drift"], max_drift)
     if output:
         storage.open_store(output).write(CARD, card.to_bytes())
+        storage.open_store(output).write(PAGE, dataset_page(card).encode())
     result = {
         "step": "prepare-data",
         "uri": card.at,

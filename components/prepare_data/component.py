@@ -34,7 +34,7 @@ def prepare_data(
     The same content gives the same Dataset, which is not written twice; new files behind an unchanged URI are seen.
 
     Args:
-        dataset: The Dataset's card (dataset.json); the rows stay in the store.
+        dataset: The Dataset's card (dataset.json, and dataset.html for people); the rows stay in the store.
         source: URIs of the data: CSV, TSV, JSON lines or Parquet; files, folders or patterns. COCO's instances, VOC.
         label: Column that is to be predicted. Empty with schema_from: the label there; of COCO and VOC: rois.
         store: URI that keeps all that lasts, e.g. s3://bucket/carryover.

@@ -133,7 +133,8 @@ def test_a_dataset_without_its_card_or_shards_is_none_and_is_written_again(tmp_p
 
 def test_a_moved_dataset_and_an_artifact_open(tmp_path: Path) -> None:
     card = prepared(tmp_path, write(tmp_path / "a.csv", ROWS), output=str(tmp_path / "artifact"))
-    assert sorted(path.name for path in (tmp_path / "artifact").iterdir()) == ["dataset.json", "result.json"]
+    there = sorted(path.name for path in (tmp_path / "artifact").iterdir())
+    assert there == ["dataset.html", "dataset.json", "result.json"]
     from_artifact = load_card(str(tmp_path / "artifact"))
     assert (from_artifact.location, from_artifact.digest) == (card.at, card.digest)
     assert load_card(card.at + "/dataset.json") == card

@@ -46,7 +46,7 @@ _CLIP = {
 KEYS |= {f"model.clip.{name}": why for name, why in _CLIP.items()}
 _SAM = {
     "data_types": "it reads a picture and its mask; leave it out",
-    "max_image_num_per_column": "a mask belongs to one picture, so the first readable one of a row counts; leave it out",
+    "max_image_num_per_column": "a mask belongs to one picture, so the first readable one counts; leave it out",
     "max_img_num_per_col": "a mask belongs to one picture, so the first readable one of a row counts; leave it out",
 }
 KEYS |= {f"model.sam.{name}": why for name, why in _SAM.items()}

@@ -35,7 +35,8 @@ def test_a_preset_is_its_keys(name: str) -> None:
 
 def test_the_names_are_automms() -> None:
     of_columns = {"default", "medium_quality", "high_quality", "best_quality", "multilingual"}
-    assert set(presets.PRESETS) == of_columns | {"semantic_segmentation"}
+    boxes = {f"object_detection{quality}" for quality in ("", "_medium_quality", "_high_quality", "_best_quality")}
+    assert set(presets.PRESETS) == of_columns | boxes | {"semantic_segmentation"}
     assert made("presets: default").flat()[TEXT] == made("presets: high_quality").flat()[TEXT]
     assert set().union(*map(backbones, presets.PRESETS)) == set(presets.BACKBONES)
     known = timm.list_models(pretrained=True)

@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from carryover.models.sam_layers import Segmenter
 from tests.support.tiny_clip import save_tiny_clip
 from tests.support.tiny_sam import drawing, save_tiny_sam
 
+PAGE = Path(__file__).parents[2] / "docs" / "segmentation.md"
 KEYS = np.arange(4, dtype=np.uint64)
 PICTURE, MASK = Column("picture", "image_path", "list<binary>", {}), Column("mask", "mask", "binary", {})
 
@@ -286,13 +288,16 @@ def test_a_dump_is_opened_by_transformers_alone_and_read_again(place, tmp_path, 
     assert (found.equal, found.merged) == (not lora, "lora" if lora else "")
     folder = tmp_path / "sam"
     assert not (folder / "learned.safetensors").exists()
-    processor: Any = hf.AutoProcessor.from_pretrained(folder)
+    (code,) = re.findall(r"<!-- sam -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    known: dict[str, Any] = {"backbone": str(tmp_path)}
+    exec(code, known)
+    processor = known["processor"]
     image = Image.open(io.BytesIO(drawn()["picture"][0].as_py()[0]))
     ready = processor(images=image, input_points=[[[30, 30]]], return_tensors="pt")
     assert ready["pixel_values"].shape == (1, 3, 64, 64)
     assert list(processor.image_processor.image_mean) == [0.4, 0.5, 0.6]
     with torch.no_grad():
-        masks = hf.AutoModel.from_pretrained(folder).eval()(**ready).pred_masks
+        masks = known["model"](**ready).pred_masks
         assert masks.shape == (1, 1, 3, 32, 32)
         # And a new task starts from it.
         new = network(folder, 0, 1, 5).eval()

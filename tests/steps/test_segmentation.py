@@ -16,6 +16,8 @@ from carryover.steps.dump_backbone import dump_backbone
 from carryover.steps.prepare_data import prepare_data
 from carryover.steps.train_ddp import train_ddp
 from carryover.steps.transfer_train import transfer_train
+from tests.conftest import CarryoverCli
+from tests.support import processes
 from tests.support.tiny_sam import save_tiny_sam
 from tests.train.attempts import SMALL
 from tests.train.test_segmentation import LORA, QUICK, drawings
@@ -52,6 +54,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def weights(uri: str) -> dict[str, torch.Tensor]:
     return load_file(Path(find_model(uri).folder.uri) / WEIGHTS)
+
+
+def test_two_ranks_killed_outright_end_with_the_same_bits(tmp_path: Path, carryover_cli: CarryoverCli) -> None:
+    data, place = prepared(tmp_path / "drawn", str(tmp_path / "data")), save_tiny_sam(tmp_path / "sam")
+    keys = {**QUICK, **LORA, "model.sam.checkpoint_name": str(place), "checkpoint.every_steps": 1}
+    sets = [word for text in words(keys) for word in ("--set", text)]
+
+    def command(store: Path) -> list[str]:
+        where = ["--dataset", data, "--store", store, "--output", store / "out"]
+        return carryover_cli.command("train-ddp", *where, "--nproc-per-node", 2, *sets)
+
+    def finished(store: Path) -> str:
+        ended = processes.start(command(store), said=tmp_path / f"{store.name}.txt", cwd=tmp_path)
+        assert ended.process.wait(timeout=400) == 0, ended.text()[-3000:]
+        return json.loads((store / "out" / "result.json").read_text())["digest"]
+
+    killed = processes.start(command(tmp_path / "killed"), said=tmp_path / "first.txt", cwd=tmp_path)
+    assert killed.wait_until(lambda: "committed step 3 " in killed.text(), timeout=400)
+    killed.kill()
+    assert finished(tmp_path / "killed") == finished(tmp_path / "straight")
 
 
 def begun(source: str, trained: dict[str, Any], *, strict: bool = True, **keys: Any) -> dict[str, torch.Tensor]:

@@ -58,7 +58,7 @@ def parse(text: str) -> Raw:
     return Raw([_box(item) for item in value], tuple(size) if size else None)
 
 
-def fitted(raw: Raw, size: Size, where: str, *, problems: Problems, dropped: dict[str, int]) -> list[dict[str, Any]]:
+def fitted(raw: Raw, size: Size, where: str, problems: Problems, dropped: dict[str, int]) -> list[dict[str, Any]]:
     """Return a picture's boxes as they are stored, after holding them against its size.
 
     Args:

@@ -5,6 +5,7 @@ settled       Truth: the classes, and how the ids of masks are renamed
 second pass   Fitting: each label against its picture --> the stored column, or everything that does not fit, at once
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ from carryover.data.problems import Problems, raise_all, shown
 from carryover.data.rows import BOXES
 from carryover.data.schema import Scalar
 from carryover.data.sources import Batch
-from carryover.data.split import TRAIN
+from carryover.ground import storage
 from carryover.ground.console import say
+from carryover.ground.errors import CarryoverError
 
 
 class Tally(Protocol):
@@ -181,17 +183,20 @@ class Fitting:
         named = names.to_pylist() if pa.types.is_string(names.type) else [None] * len(rows)
         self._where = [name or row for name, row in zip(named, rows, strict=True)]
 
-    def fit(self, table: pa.Table, codes: np.ndarray) -> pa.Table:
+    def fit(self, table: pa.Table) -> pa.Table:
         """Return the next rows of the batch with the label as it is stored; pictures are bytes now.
 
-        Args:
-            codes: uint8[rows], the split of each; what is dropped counts for train.
+        Raises:
+            CarryoverError: a label is not what the first pass read.
         """
         truth = self._truth
         where, self._where = self._where[: table.num_rows], self._where[table.num_rows :]
         sizes = [self._size(value, name) for value, name in zip(_column(table, truth.picture), where, strict=True)]
         rows = [_Row(*row) for row in zip(where, sizes, _column(table, truth.label), strict=True)]
-        fitted = self._boxes(rows, codes) if truth.type == "boxes" else self._masks(rows)
+        try:
+            fitted = self._boxes(rows) if truth.type == "boxes" else self._masks(rows)
+        except ValueError as error:
+            raise CarryoverError(f"{where[0]}: changed while it was read; run prepare-data again") from error
         return table.set_column(table.schema.get_field_index(truth.label), truth.label, fitted)
 
     def _size(self, value: Any, where: str) -> Size | None:
@@ -204,16 +209,23 @@ class Fitting:
         else:
             data = value[0] if isinstance(value, list) else value
             # What a name does not lead to is told by who looked for it.
-            return None if data is None else size_of(data)
+            return None if data is None else self._measured(data, where)
         return None
 
-    def _boxes(self, rows: Sequence[_Row], codes: np.ndarray) -> pa.Array:
-        found = []
-        for row, code in zip(rows, codes, strict=True):
-            dropped: dict[str, int] = self._dropped if code == TRAIN else {}
-            raw = boxes.parse(row.label)
-            fits = row.size and boxes.fitted(raw, row.size, row.where, problems=self._problems, dropped=dropped)
-            found.append(fits or [])
+    def _measured(self, data: bytes, where: str) -> Size | None:
+        try:
+            return size_of(data)
+        except (OSError, ValueError, SyntaxError, struct.error) as error:
+            self._problems.note("pictures can't be read", f"{where} ({storage.first_line(error)})")
+            return None
+
+    def _boxes(self, rows: Sequence[_Row]) -> pa.Array:
+        found: list[list[dict[str, Any]]] = []
+        for where, size, label in rows:
+            raw = boxes.parse(label)
+            # A picture that can't be read is an error at the end.
+            fits = [] if size is None else boxes.fitted(raw, size, where, self._problems, self._dropped)
+            found.append(fits)
         return pa.array(found, BOXES)
 
     def _masks(self, rows: Sequence[_Row]) -> pa.Array:
@@ -241,7 +253,7 @@ class Fitting:
     def say(self) -> None:
         """Say what was left out."""
         for reason, count in self._dropped.items():
-            say(f"label column '{self._truth.label}': {count:,} boxes {reason} dropped from train")
+            say(f"label column '{self._truth.label}': {count:,} boxes {reason} dropped")
 
     def statistics(self) -> dict[str, Any]:
         """Return what is told of the label besides the statistics of what is stored."""

@@ -11,7 +11,8 @@
     identifier   int64 or string                   missing, count; stored, never a feature
     boxes        list of structs, see rows.BOXES   missing (pictures without a box), count (pictures), boxes, most (of
                  label of object_detection         one picture), counts {class: boxes}, category_ids {class: id in the
-                                                   source}, dropped {reason: boxes}, sizes {small, medium, large: boxes}
+                                                   source}, sizes {small, medium, large: boxes}, and
+                                                   dropped {reason: boxes} of all splits
     mask         binary: a PNG of class ids, uint8 missing, count, pixels {id: pixels}, renamed {id in the source: id}
                  label of semantic_segmentation
     null         not stored                        none: all values missing, one value only, or not wanted

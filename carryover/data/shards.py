@@ -86,7 +86,7 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
                 fitting.start(batch, table)
             for found in embedder.pieces(table, batch.folder):
                 mine, own = own[: found.num_rows], own[found.num_rows :]
-                piece = fitting.fit(found, mine) if fitting else found
+                piece = fitting.fit(found) if fitting else found
                 for code, name in enumerate(SPLITS):
                     if (mine == code).any():
                         writers[name].add(piece.filter(pa.array(mine == code)))

@@ -175,8 +175,8 @@ def test_boxes_must_lie_in_their_pictures(tmp_path: Path, capsys: pytest.Capture
     edges[2] = []
     card = prepared(tmp_path, write_coco(tmp_path / "c" / "empty.json", coco([*edges, *[[[0, 0, 9, 0, 7]]] * 40])))
     dropped = card.schema.label_column.statistics["dropped"]["without size"]
-    assert 30 < dropped <= 43
-    assert f"label column 'rois': {dropped} boxes without size dropped from train" in capsys.readouterr().err
+    assert dropped == 43
+    assert "label column 'rois': 43 boxes without size dropped" in capsys.readouterr().err
 
 
 def test_a_turned_picture_has_the_size_that_is_seen(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_the_command_line(carryover_cli: CarryoverCli) -> None:
     result = json.loads((carryover_cli.cwd / "out" / "result.json").read_text())
     told = result["label_statistics"]
     assert f"boxes     {told['boxes']} in {told['count']} pictures of train, {told['missing']} without" in ended.stdout
-    assert "cat " in ended.stdout and "validation has no boxes of" in ended.stderr
+    assert "cat: " in ended.stdout and "validation has no boxes of" in ended.stderr
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 20])

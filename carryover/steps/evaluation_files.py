@@ -157,5 +157,19 @@ def _parquet(tables: Sequence[pa.Table]) -> bytes:
 
     sink = pa.BufferOutputStream()
     # Labels of different datasets may be stored as int64 here and double there.
-    pq.write_table(pa.concat_tables(tables, promote_options="permissive"), sink)
+    pq.write_table(pa.concat_tables(_as_texts(tables), promote_options="permissive"), sink)
     return sink.getvalue().to_pybytes()
+
+
+def _as_texts(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Return the tables with texts in columns that hold numbers in one and texts in another, as ids of pictures may."""
+    found: dict[str, set[pa.DataType]] = {}
+    for column in (column for table in tables for column in table.schema):
+        found.setdefault(column.name, set()).add(column.type)
+    mixed = {name for name, types in found.items() if {pa.int64(), pa.string()} <= types}
+
+    def cast(table: pa.Table) -> pa.Table:
+        columns = [one.with_type(pa.string()) if one.name in mixed else one for one in table.schema]
+        return table.cast(pa.schema(columns, table.schema.metadata))
+
+    return [cast(table) for table in tables] if mixed else list(tables)

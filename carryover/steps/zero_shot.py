@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from carryover.data.manifest import DatasetCard
-from carryover.data.schema import Schema
+from carryover.data.schema import DENSE, Schema
 from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
@@ -90,6 +90,8 @@ def class_texts(schema: Schema, class_names: Sequence[str], prompts: Sequence[st
     """
     if schema.classes is None:
         raise WrongInput(f"--zero-shot: label '{schema.label}' is a number, and only classes have names")
+    if schema.problem_type in DENSE:
+        raise WrongInput(f"--zero-shot: tells whole images apart, and the problem is {schema.problem_type}")
     names = {as_text(value): as_text(value).replace("_", " ") for value in schema.classes}
     for given in class_names:
         value = max((value for value in names if given.startswith(f"{value}=")), key=len, default="")

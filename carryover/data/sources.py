@@ -31,6 +31,7 @@ ENDINGS = {
     ".pq": "parquet",
 }
 KNOWN = ".csv, .tsv, .jsonl, .ndjson, COCO's .json (each also with .gz), .parquet, .pq, or VOC's .xml"
+ROBOFLOW = "_annotations.coco.json"
 # What a format of annotated pictures says by itself: the label, the problem, the types of columns.
 LABEL, PROBLEM_TYPE = coco.LABEL, "object_detection"
 TYPES = {coco.IMAGE: "image_path", coco.IMAGE_ID: "identifier"}
@@ -182,7 +183,10 @@ def _annotated(uri: str, files: Sequence[str]) -> list[SourceFile]:
     parsed = [file for file in files if file.endswith(voc.ENDING)]
     if voc.is_root(uri) or voc.is_list(uri) or (parsed and (told or voc.is_annotation(parsed[0]))):
         return [SourceFile(storage.normal(uri), voc.FORMAT, packed=False)]
-    named = [_coco_file(file) for file in files if file.lower().endswith((".json", ".json.gz"))]
+    # Files of a folder that begin with an underscore are left out, but in Roboflow's exports one is the table.
+    own = [] if told or _is_pattern(uri) else [name for name in storage.open_store(uri).names() if name == ROBOFLOW]
+    listed = [*files, *(storage.join(uri, name) for name in own)]
+    named = [_coco_file(file) for file in listed if file.lower().endswith((".json", ".json.gz"))]
     if not told:
         named = [file for file in named if _is_coco(file)]
     there = [] if named else _annotations(uri)
@@ -193,6 +197,10 @@ def _annotated(uri: str, files: Sequence[str]) -> list[SourceFile]:
             f"{storage.join(uri, f'annotations/{example}')}"
         )
     return named
+
+
+def _is_pattern(uri: str) -> bool:
+    return any(mark in uri for mark in "*?[")
 
 
 def _coco_file(uri: str) -> SourceFile:
@@ -210,7 +218,7 @@ def _is_coco(file: SourceFile) -> bool:
 
 def _annotations(uri: str) -> list[str]:
     """Return the COCO files of a folder that has the usual shape, none for anything else."""
-    names = [] if any(mark in uri for mark in "*?[") else storage.open_store(uri).names("annotations")
+    names = [] if _is_pattern(uri) else storage.open_store(uri).names("annotations")
     return [name for name in names if name.endswith(".json")]
 
 

@@ -323,6 +323,9 @@ def test_a_folder_is_known_by_what_its_files_hold(tmp_path: Path) -> None:
     (tmp_path / "set" / "config.json").write_text('{"images": 3}')
     (tmp_path / "set" / "notes.xml").write_text("<notes/>")
     assert prepared(tmp_path, tmp_path / "set").schema.label == "rois"
+    # Roboflow's exports: the table's name would be left out of any other folder.
+    write_coco(tmp_path / "train" / "_annotations.coco.json", coco(BOXES), images=".")
+    assert prepared(tmp_path, tmp_path / "train").schema.label == "rois"
     for n in range(40):
         (tmp_path / "folder" / str(n % 2)).mkdir(parents=True, exist_ok=True)
         (tmp_path / "folder" / str(n % 2) / f"{n}.png").write_bytes(picture(shade=n))

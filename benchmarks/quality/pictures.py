@@ -11,7 +11,7 @@ random weights by evaluate's own gate: a paired bootstrap over these pictures.
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,14 +60,15 @@ class PictureCase:
         recipe: of every arm.
         start: case whose Model of the same seed an arm starts from; "" for none.
         metric: what is compared; `least`: what it has to reach, None where nothing is asked.
-        files: the configuration of the network, by recipe key: given where an arm starts from nothing.
+        files: the configuration of the network, by recipe key, made when it is needed: given where an arm starts from
+            nothing.
     """
 
     name: str
     title: str
     folder: str
     recipe: Mapping[str, Any]
-    files: Mapping[str, str]
+    files: Mapping[str, Callable[[], str]]
     metric: str
     few: int = 0
     start: str = ""
@@ -75,7 +76,36 @@ class PictureCase:
     note: str = ""
 
 
-_YOLOX = {"model.mmdet_image.checkpoint_name": str(Path(__file__).with_name("detector.py"))}
+SEGMENTER: dict[str, Any] = {
+    **_SMALL,
+    "model.names": ["sam"],
+    "model.sam.pretrained": False,
+    "optimization.learning_rate": 1e-3,
+    "optimization.max_epochs": 30,
+    "optimization.check_val_every_n_epoch": 10,
+    "optimization.val_check_interval": 1.0,
+}
+
+
+def _small_sam() -> str:
+    """Write the configuration of a small SAM that reads squares of 128 pixels; return its folder."""
+    import transformers as hf
+
+    folder = WORK / "pictures" / "small-sam"
+    vision = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "mlp_dim": 256, "image_size": 128}
+    vision |= {"patch_size": 8, "window_size": 4, "global_attn_indexes": [1, 3], "output_channels": 64}
+    decoder = {"hidden_size": 64, "mlp_dim": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    prompts = {"hidden_size": 64, "image_size": 128, "patch_size": 8, "mask_input_channels": 8}
+    hf.SamConfig(
+        vision_config={**vision, "num_pos_feats": 32},
+        prompt_encoder_config=prompts,
+        mask_decoder_config={**decoder, "iou_head_hidden_dim": 16},
+    ).save_pretrained(folder)
+    hf.SamImageProcessor().save_pretrained(folder)
+    return str(folder)
+
+
+_YOLOX = {"model.mmdet_image.checkpoint_name": lambda: str(Path(__file__).with_name("detector.py"))}
 _KNOWN = {
     **DETECTOR,
     "model.mmdet_image.train_transforms": [],
@@ -90,6 +120,16 @@ CASES: tuple[PictureCase, ...] = (
     PictureCase("cells few", "8 blood smears, by heart", "det_blood_cells", _KNOWN, _YOLOX, "map_50", FEW, least=0.9),
     PictureCase("raccoon", "Raccoons", "det_raccoon", DETECTOR, _YOLOX, "map_50"),
     PictureCase("cells", "Blood cells, 3 classes", "det_blood_cells", DETECTOR, _YOLOX, "map_50", start="raccoon"),
+    PictureCase(
+        "streets",
+        "Pixels of streets (CamVid), 11 classes",
+        "seg_camvid",
+        SEGMENTER,
+        {"model.sam.checkpoint_name": _small_sam},
+        "iou",
+        note="A SAM of 0.4 M parameters from random weights, on squares of 128 pixels, 72 pictures to learn from; "
+        "scored at the pictures' own size, the mean over classes.",
+    ),
 )
 
 
@@ -122,7 +162,8 @@ def learn(case: PictureCase, seed: int, *, started: bool) -> dict[str, Any]:
     """Train and score one arm; return its line."""
     dataset, folder = _prepare(case), _folder(case.name, seed, started=started)
     folder.mkdir(parents=True, exist_ok=True)
-    keys = {**case.recipe, "seed": seed} if started else {**case.recipe, **case.files, "seed": seed}
+    files = {} if started else {key: made() for key, made in case.files.items()}
+    keys = {**case.recipe, **files, "seed": seed}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
     train = ["train-ddp"]
     if started:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PROBLEM = "object_detection"
 DESCRIPTION = "detector.json"
+BOX_FORMATS = ("xyxy", "xywh")
 _TURN = 0xB0C5
 
 
@@ -57,6 +58,12 @@ class MmdetImageConfig:
     max_predictions: int = key(
         300, help="boxes that a picture's prediction has at most, those of the highest scores", allowed="1 or more"
     )
+    output_bbox_format: str = key(
+        "xyxy",
+        help="how tables of predictions tell a box: two corners, or one with width and height",
+        allowed=", ".join(BOX_FORMATS),
+        identity=False,
+    )
     frozen_layers: tuple[str, ...] = key(
         (), help="parameters that don't train: those whose name has one of these words in it ('backbone')"
     )
@@ -67,6 +74,8 @@ class MmdetImageConfig:
         size, most = self.image_size, self.max_predictions
         check(size is None or size >= 32, "image_size", size, "32 or more")
         check(most >= 1, "max_predictions", most, "1 or more")
+        told = self.output_bbox_format
+        check(told in BOX_FORMATS, "output_bbox_format", told, " or ".join(BOX_FORMATS))
         check(all(self.frozen_layers), "frozen_layers", list(self.frozen_layers), "words that are not empty")
 
 

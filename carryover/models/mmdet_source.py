@@ -127,7 +127,7 @@ def _known(name: str) -> Known:
     fitting = [stem for stem in files if stem == name] or [stem for stem in files if stem.startswith(f"{name}_8xb")]
     if len(fitting) == 1:
         return Known(files[fitting[0]], weights.get(files[fitting[0]], ""))
-    near = nearest(name, [*files, *listed])
+    near = nearest(name, [*files, *listed, *(stem.partition("_8xb")[0] for stem in files)])
     meant = f"; did you mean '{near}'?" if near else ""
     raise WrongInput(f"{KEY}: mmdet has no config '{name}'{meant} Give one of its names, or a folder with {CONFIG}")
 

@@ -53,7 +53,6 @@ KEYS |= {f"model.sam.{name}": why for name, why in _SAM.items()}
 _MMDET = {
     "data_types": "it reads a picture and its boxes; leave it out",
     "max_img_num_per_col": "boxes belong to one picture, so the first readable one of a row counts; leave it out",
-    "output_bbox_format": "boxes are always told by their corners: x1, y1, x2, y2; leave it out",
 }
 KEYS |= {f"model.mmdet_image.{name}": why for name, why in _MMDET.items()}
 _TABLE = "what it reads is fixed; --column-type of prepare-data says what a column is"

@@ -1,8 +1,8 @@
 """Owns how a SAM model is dumped, as a folder that transformers opens alone.
 
     folder/config.json, model.safetensors     SamModel.from_pretrained(folder), AutoModel too
-           preprocessor_config.json           SamProcessor, AutoProcessor: the size and norm that it was trained with
-           processor_config.json
+           processor_config.json              SamProcessor, AutoProcessor: the size and norm that it was trained with
+           preprocessor_config.json           SamImageProcessor, AutoImageProcessor: the same
 
 SAM's own mask tokens and prompts are in it as they were; those of the classes are a head, and stay behind.
 """
@@ -29,6 +29,9 @@ def write(model: Any, read: "PicturesAndMasks", folder: Path) -> None:
         "mask_size": {"longest_edge": low},
         "mask_pad_size": {"height": low, "width": low},
     }
+    processor = SamImageProcessor(**images)
     with quiet():
         model.save_pretrained(folder)
-        SamProcessor(SamImageProcessor(**images)).save_pretrained(folder)
+        SamProcessor(processor).save_pretrained(folder)
+        # Older readers look for it in a file of its own.
+        processor.save_pretrained(folder)

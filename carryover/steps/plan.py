@@ -116,6 +116,7 @@ def _check(made: Recipe, parent: Parent | None, schema: Schema, card: DatasetCar
     """Raise WrongInput for keys that don't suit the data, or what the run starts from."""
     extends = parent is not None and parent.kind == EXTEND
     made.remedy.check_parent(extends=extends, teacher=bool(made.distiller.teacher))
+    made.remedy.check_problem(schema.problem_type)
     if made.remedy.wise_ft == AUTO and not card.splits["validation"].rows:
         raise WrongInput(f"remedy.wise_ft: {AUTO} is not possible; dataset {card.at} has no validation rows")
     try:

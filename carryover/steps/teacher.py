@@ -7,6 +7,7 @@ from carryover.data.manifest import DatasetCard
 from carryover.ground.errors import WrongInput
 from carryover.steps.fit import check_fit
 from carryover.steps.model_source import open_model
+from carryover.tasks.losses import OBJECTS
 from carryover.train.distiller import TEACHER, DistillerConfig, check_digest, open_teacher, place_of, word_of
 
 
@@ -31,6 +32,8 @@ def check_teacher(config: DistillerConfig, card: DatasetCard) -> None:
     """Raise WrongInput where the teacher of a run can't answer the rows that it is trained on."""
     if not config.teacher:
         return
+    if card.schema.problem_type == OBJECTS:
+        raise WrongInput(f"{TEACHER}: a detector can't be taught by another's boxes; leave it out")
     config.soft_loss(classes=card.schema.classes is not None)
     try:
         check_fit(open_teacher(config.teacher).card, card, "train")

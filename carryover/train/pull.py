@@ -134,13 +134,18 @@ def fisher_information(
 
 
 def _surprise(logits: Tensor, task: Task, chance: torch.Generator) -> Tensor:
-    """Return -log p of a label drawn from logits [1, C]; a number has a normal distribution of spread 1 around its."""
+    """Return -log p of a label drawn from logits [1, C], or of pixels [1, C, h, w].
+
+    A number has a normal distribution of spread 1 around its logit.
+    """
     if task.classes is None:
         drawn = logits.detach() + torch.randn(logits.shape, generator=chance).to(logits)
         return (logits - drawn).square().sum() / 2
-    probabilities = logits.detach().float().softmax(dim=1).cpu()
+    each = logits.movedim(1, -1).flatten(0, -2)
+    probabilities = each.detach().float().softmax(dim=1).cpu()
     drawn = torch.multinomial(probabilities, 1, generator=chance)[:, 0].to(logits.device)
-    return nn.functional.cross_entropy(logits, drawn)
+    # Of pixels the loss is a mean, so that their information has to be one: of a sum of N squares, one Nth.
+    return nn.functional.cross_entropy(each, drawn, reduction="sum") / len(each) ** 0.5
 
 
 def _as(value: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

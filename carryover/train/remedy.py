@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from carryover.ground.config import check, key
 from carryover.ground.errors import WrongInput
+from carryover.tasks.losses import OBJECTS
 
 AUTO = "auto"
 
@@ -75,6 +76,12 @@ class RemedyConfig:
     def old_rows(self) -> tuple[str, ...]:
         """Return the splits of the Model's own Dataset that are needed."""
         return (*(["train"] if self.ewc else []), *(["validation"] if self.wise_ft == AUTO else []))
+
+    def check_problem(self, problem_type: str) -> None:
+        """Raise WrongInput for a remedy that asks a Model for probabilities, which a detector does not give."""
+        asking = next((name for name in ("ewc", "lwf") if getattr(self, name)), "")
+        if asking and problem_type == OBJECTS:
+            raise WrongInput(f"remedy.{asking}: needs probabilities, and a detector gives boxes; use l2_sp or wise_ft")
 
     def check_parent(self, *, extends: bool, teacher: bool) -> None:
         """Raise WrongInput for a remedy without a Model to remember, or for two teachers at once."""

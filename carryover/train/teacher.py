@@ -33,7 +33,8 @@ class Lesson(NamedTuple):
 
     Attributes:
         targets: as the usual loss takes them.
-        answers: logits [b, C] of the classes that the teacher knows, in the order of this task's, or numbers [b] in
+        answers: logits [b, C], or of pixels [b, C, h, w], of the classes that the teacher knows, in the order of this
+            task's, or numbers [b] in
             its unit.
     """
 
@@ -129,10 +130,15 @@ class DistilledLoss:
         heat = self.config.temperature
         if self.knows is not None:
             logits = logits[:, self.knows]
+        if logits.dim() > 2 and answers.shape != logits.shape:
+            # Pixels of a teacher that reads pictures of another size.
+            answers = nn.functional.interpolate(answers, logits.shape[2:], mode="bilinear", align_corners=False)
         logits, answers = logits / heat, answers.to(logits.dtype) / heat
         if self.config.soft_loss(classes=True) == CROSS_ENTROPY:
-            return nn.functional.cross_entropy(logits, answers.softmax(dim=1), reduction="none")
-        return (logits - answers).square().mean(dim=1)
+            found = nn.functional.cross_entropy(logits, answers.softmax(dim=1), reduction="none")
+        else:
+            found = (logits - answers).square().mean(dim=1)
+        return found.flatten(1).mean(dim=1) if found.dim() > 1 else found
 
 
 def _places(own: Task, teachers: Task, *, partly: bool) -> tuple[list[int] | None, list[int] | None]:

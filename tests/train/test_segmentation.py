@@ -4,10 +4,20 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from carryover.data.manifest import DatasetCard, load_card
+from carryover.ground.errors import WrongInput
+from carryover.models.family import Outputs
 from carryover.steps.prepare_data import prepare_data
+from carryover.tasks.classification import ClassificationTask
+from carryover.tasks.segmentation import SegmentationTask
+from carryover.train.distiller import DistillerConfig
+from carryover.train.pull import _surprise  # pyright: ignore[reportPrivateUsage]
+from carryover.train.remedy import RemedyConfig
+from carryover.train.teacher import DistilledLoss, Lesson
 from tests.support.tiny_sam import drawing, save_tiny_sam
 from tests.train.attempts import Killed, Run
 from tests.train.test_families import check_model, check_two_ranks
@@ -101,3 +111,44 @@ def test_it_learns_circles_and_squares(tmp_path: Path, squares: bool):
 @pytest.mark.slow
 def test_two_ranks_give_the_curve_of_one(tmp_path: Path):
     check_two_ranks(prepared(tmp_path, squares=True), settings(tmp_path), tmp_path)
+
+
+def test_a_teacher_of_pixels_teaches_each_of_them():
+    """Against the loss of each pixel as a row of its own; a teacher of larger squares is brought to ours."""
+    task = SegmentationTask("mask", (0, 1, 2))
+    chance = torch.Generator().manual_seed(0)
+    logits, answers = (torch.randn(2, 3, 4, 5, generator=chance) for _ in range(2))
+    targets = torch.zeros(2, 4, 5, dtype=torch.int16)
+    for kind in ("cross_entropy", "mse"):
+        config = DistillerConfig(teacher="t", hard_label_weight=0.0, soft_label_loss_type=kind, temperature=3.0)
+        found = DistilledLoss(task.loss, config, task)(Outputs(logits), Lesson(targets, answers))
+        rows = ClassificationTask("multiclass", "y", ("a", "b", "c"), None)
+        flat = [part.movedim(1, -1).reshape(-1, 3) for part in (logits, answers)]
+        each = DistilledLoss(rows.loss, config, rows)(Outputs(flat[0]), Lesson(torch.zeros(40).long(), flat[1]))
+        assert torch.allclose(found, each.view(2, 20).mean(dim=1), atol=1e-6)
+        wide = answers.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        again = DistilledLoss(task.loss, config, task)(Outputs(logits), Lesson(targets, wide))
+        assert torch.allclose(found, again, atol=1e-6)
+
+
+def test_the_information_of_a_pixel_is_that_of_a_row():
+    """A weight that is the margin of each pixel: p (1 - p), however many pixels there are."""
+    task, chance = SegmentationTask("mask", (0, 1)), torch.Generator().manual_seed(0)
+    for side in (1, 8):
+        squares = []
+        for _ in range(400):
+            weight = torch.tensor(0.7, requires_grad=True)
+            logits = torch.stack([torch.zeros(side, side), weight.expand(side, side)])[None]
+            _surprise(logits, task, chance).backward()
+            assert weight.grad is not None
+            squares.append(weight.grad.item() ** 2)
+        share = 1 / (1 + np.exp(-0.7))
+        assert np.mean(squares) == pytest.approx(share * (1 - share), rel=0.2)
+
+
+def test_a_detector_is_no_teacher_of_probabilities():
+    for name, asked in {"ewc": RemedyConfig(ewc=1.0), "lwf": RemedyConfig(lwf=1.0)}.items():
+        with pytest.raises(WrongInput, match=f"remedy.{name}: needs probabilities, and a detector gives boxes"):
+            asked.check_problem("object_detection")
+        asked.check_problem("semantic_segmentation")
+    RemedyConfig(l2_sp=1.0, wise_ft=0.5).check_problem("object_detection")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from carryover.data.manifest import SPLITS, DatasetCard, load_card
+from carryover.ground import storage
 from carryover.ground.errors import WrongInput
 from carryover.steps.prepare_data import prepare_data
 from tests.data.pictures import picture
@@ -78,6 +79,20 @@ def test_a_root_with_lists_is_split_by_them(tmp_path: Path, capsys: pytest.Captu
     assert named.rows() == {"train": 30, "validation": 10, "test": 0}
     other = prepared(tmp_path, folder, validation_source=[str(lists / "test.txt")])
     assert other.rows() == {"train": 20, "validation": 10, "test": 10}
+
+
+def test_a_root_in_an_object_store_is_the_same_dataset(tmp_path: Path, s3_store_uri: str) -> None:
+    folder = root(tmp_path, count=24)
+    listed(folder, train=range(16), val=range(16, 24))
+    there = storage.open_store(s3_store_uri)
+    for path in sorted(folder.rglob("*.*")):
+        there.write(f"VOC2012/{path.relative_to(folder)}", path.read_bytes())
+    card = prepared(tmp_path, folder, train_fraction=0.9, test_fraction=0.0)
+    assert card.rows() == {"train": 16, "validation": 8, "test": 0}
+    for source in ("VOC2012", "VOC2012/Annotations", "VOC2012/Annotations/*.xml"):
+        found = prepared(tmp_path, there.at(source), train_fraction=0.9, test_fraction=0.0)
+        assert (found.digest == card.digest) == (source == "VOC2012")
+        assert sum(found.rows().values()) == 24
 
 
 def test_a_test_list_whose_annotations_are_kept_back_is_left_alone(tmp_path: Path) -> None:

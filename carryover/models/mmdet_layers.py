@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,8 +65,14 @@ class Detector(nn.Module):
         self._freeze(frozen)
 
     def forward(self, features: Mapping[str, Tensor]) -> Output:
+        device = features["pixels"].device
+        if device.type == "cuda" and not _has_cuda_operators():
+            raise WrongInput(
+                "model.mmdet_image: mmcv is built for the CPU alone here, so no detector runs on a GPU; build it "
+                "with CUDA (docs/detection.md), or set env.accelerator: cpu"
+            )
         # It notes its device by itself, and is not told when a module around it moves.
-        self.detector._set_device(features["pixels"].device)
+        self.detector._set_device(device)
         with alone():
             if self.training:
                 losses = self._losses(features)
@@ -203,6 +210,13 @@ def alone() -> Iterator[None]:
             yield
     finally:
         dist_utils.dist = before
+
+
+@cache
+def _has_cuda_operators() -> bool:
+    from mmcv.ops import get_compiling_cuda_version
+
+    return get_compiling_cuda_version() != "not available"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from carryover.data.config import DataConfig
 from carryover.data.rows import BOXES
 from carryover.data.schema import Column, Schema
 from carryover.ground.errors import WrongInput
-from carryover.models import mmdet_config, mmdet_pixels, mmdet_source
+from carryover.models import mmdet_config, mmdet_pixels, mmdet_source, pixels
 from carryover.models.assembly import build_config, choose
 from carryover.models.depth import depths
 from carryover.models.mmdet_config import Canvas
@@ -145,6 +145,20 @@ def test_pictures_of_several_sizes_are_filled_up() -> None:
     assert arrays["pixels"].shape == (2, 3, 64, 64)
     assert arrays["size"].tolist() == [[20, 40], [40, 20]]
     assert (arrays["truth"][..., 4] == -1).all()
+
+
+def test_pictures_stand_upright_as_their_boxes_do() -> None:
+    """As pixels.decode has them, by which prepare-data measures pictures, whatever reads them here."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(np.arange(30 * 20 * 3, dtype=np.uint8).reshape(20, 30, 3))
+    for kind, how in (("PNG", {"exif": exif}), ("BMP", {}), ("GIF", {}), ("TIFF", {})):
+        sink = io.BytesIO()
+        image.save(sink, kind, **how)
+        seen = mmdet_pixels.decoded(sink.getvalue())
+        assert seen is not None
+        assert np.array_equal(seen[:, :, ::-1], np.asarray(pixels.decode(sink.getvalue())))
+    assert seen.shape == (20, 30, 3)
 
 
 def test_what_can_not_be_decoded_is_black_or_another_picture(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ settled       Truth: the classes, and how the ids of masks are renamed
 second pass   Fitting: each label against its picture --> the stored column, or everything that does not fit, at once
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from carryover.data.problems import Problems, raise_all, shown
 from carryover.data.rows import BOXES
 from carryover.data.schema import Scalar
 from carryover.data.sources import Batch
-from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import CarryoverError
 
@@ -191,7 +189,9 @@ class Fitting:
         """
         truth = self._truth
         where, self._where = self._where[: table.num_rows], self._where[table.num_rows :]
-        sizes = [self._size(value, name) for value, name in zip(_column(table, truth.picture), where, strict=True)]
+        with ThreadPoolExecutor(images.THREADS) as pool:
+            seen = list(pool.map(_seen, _column(table, truth.picture)))
+        sizes = [self._size(one, name) for one, name in zip(seen, where, strict=True)]
         rows = [_Row(*row) for row in zip(where, sizes, _column(table, truth.label), strict=True)]
         try:
             fitted = self._boxes(rows) if truth.type == "boxes" else self._masks(rows)
@@ -199,25 +199,11 @@ class Fitting:
             raise CarryoverError(f"{where[0]}: changed while it was read; run prepare-data again") from error
         return table.set_column(table.schema.get_field_index(truth.label), truth.label, fitted)
 
-    def _size(self, value: Any, where: str) -> Size | None:
-        if value is None:
-            self._problems.note("rows have no picture", where)
-        elif isinstance(value, list) and len(value) > 1:
-            self._problems.note("rows have several pictures, where their label is of one", where)
-        elif not isinstance(value, list) and not images.is_image(value):
-            self._problems.note("pictures can't be read", where)
-        else:
-            data = value[0] if isinstance(value, list) else value
-            # What a name does not lead to is told by who looked for it.
-            return None if data is None else self._measured(data, where)
-        return None
-
-    def _measured(self, data: bytes, where: str) -> Size | None:
-        try:
-            return size_of(data)
-        except (OSError, ValueError, SyntaxError, struct.error) as error:
-            self._problems.note("pictures can't be read", f"{where} ({storage.first_line(error)})")
-            return None
+    def _size(self, seen: Size | str | None, where: str) -> Size | None:
+        if isinstance(seen, str):
+            kind, _, why = seen.partition(": ")
+            self._problems.note(kind, f"{where} {why}".strip())
+        return seen if isinstance(seen, Size) else None
 
     def _boxes(self, rows: Sequence[_Row]) -> pa.Array:
         found: list[list[dict[str, Any]]] = []
@@ -261,6 +247,19 @@ class Fitting:
         if truth.type == "boxes":
             return {"category_ids": dict(truth.category_ids), "dropped": dict(self._dropped)}
         return {"renamed": {str(old): new for old, new in truth.renamed.items()}}
+
+
+def _seen(value: Any) -> Size | str | None:
+    """Return a picture's size; what is wrong with it; or None for a name that led nowhere, which is told elsewhere."""
+    if value is None:
+        return "rows have no picture"
+    if isinstance(value, list) and len(value) > 1:
+        return "rows have several pictures, where their label is of one"
+    data = value[0] if isinstance(value, list) else value
+    try:
+        return None if data is None else size_of(data)
+    except ValueError as error:
+        return f"pictures can't be used: {error}"
 
 
 def _column(table: pa.Table, name: str) -> list[Any]:

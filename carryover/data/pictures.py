@@ -5,6 +5,7 @@ D/instances_train2017.json   D/  D/images/  D/images/train2017/  D/train2017/, t
 
 import io
 import re
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,12 +29,22 @@ class Size:
 
 
 def size_of(data: bytes) -> Size:
-    """Return how large a picture is; its pixels are not decoded."""
+    """Return how large a picture is, once it is sure that all of it can be read.
+
+    Raises:
+        ValueError: it cannot; the words stand behind its name.
+    """
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
-        turned = image.getexif().get(ORIENTATION) in SWAPPED
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION) in SWAPPED
+            # A JPEG is decoded as small as may be: it is read to its end all the same.
+            image.draft(None, (1, 1))
+            image.load()
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"can't be read ({storage.first_line(error)})") from None
     return Size(height, width, True) if turned else Size(width, height, False)
 
 

@@ -157,11 +157,13 @@ def test_boxes_must_lie_in_their_pictures(tmp_path: Path, capsys: pytest.Capture
     shutil.rmtree(tmp_path / "store")
     (tmp_path / "b" / "images" / "9.png").write_bytes(picture(30, 40))
     (tmp_path / "b" / "images" / "10.png").write_bytes(b"no picture")
+    (tmp_path / "b" / "images" / "11.png").write_bytes(picture(400, 300, kind="JPEG")[:-200])
     words = said(tmp_path, wrong)
     for part in (
         "1 files of column 'image' are missing or no pictures: " + str(tmp_path / "b" / "images" / "10.png"),
         "2 boxes reach out of their pictures by more than a pixel: 2.png (40 x 30) has 'cat' at [30, 20, 43, 25], 3 t",
         "1 boxes lie outside their pictures: 2.png (40 x 30) has 'cat' at [41, 2, 46, 7]",
+        "1 pictures can't be used: 11.png can't be read (OSError: image file is truncated",
         "1 pictures have another size than the annotations say: 9.png is 30 x 40, not 40 x 30",
     ):
         assert part in words

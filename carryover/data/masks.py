@@ -30,7 +30,9 @@ def ids_of(data: bytes) -> np.ndarray:
             if image.format not in LOSSLESS:
                 raise ValueError(f"is {image.format}, which does not keep ids as they are; give PNG")
             pixels, bands = np.asarray(image), image.getbands()
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise ValueError("is no picture") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"can't be read ({storage.first_line(error)})") from None
     if pixels.ndim == 3:
         # The last of two or four is how opaque a pixel is.

@@ -34,7 +34,7 @@ def size_of(data: bytes) -> Size:
     Raises:
         ValueError: it cannot; the words stand behind its name.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -43,6 +43,8 @@ def size_of(data: bytes) -> Size:
             # A JPEG is decoded as small as may be: it is read to its end all the same.
             image.draft(None, (1, 1))
             image.load()
+    except UnidentifiedImageError:
+        raise ValueError("is no picture") from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(f"can't be read ({storage.first_line(error)})") from None
     return Size(height, width, True) if turned else Size(width, height, False)

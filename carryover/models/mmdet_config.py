@@ -18,11 +18,9 @@ from typing import Any
 from carryover.ground.errors import WrongInput
 
 SCOPE = "mmdet"
-# What a config holds for its own training and not for the detector itself.
+# What is kept of a config; all else is about a training of its own.
 _KEPT = ("model", "test_dataloader")
-_TESTED = {
-    "LoadImageFromFile", "LoadAnnotations", "Resize", "Pad", "PackDetInputs",
-}  # fmt: skip
+_TESTED = {"LoadAnnotations", "LoadImageFromFile", "PackDetInputs", "Pad", "Resize"}
 # Parts of a detector -> why one with them can't be trained here.
 _REFUSED = {
     "mask_head": "it learns masks too, and the data have boxes; take the detector of the same name without masks "
@@ -38,6 +36,8 @@ _REFUSED_TYPES = {
     "RPN": "it proposes boxes without classes",
 }
 _PRETRAINED = "Pretrained"
+# What keeps stages as they are -> what lets them train.
+_LOOSE = {"frozen_stages": -1, "norm_eval": False, "requires_grad": True}
 _META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 
 
@@ -218,9 +218,6 @@ def with_classes(config: Mapping[str, Any], classes: Sequence[str]) -> dict[str,
         part["num_classes"] = len(classes)
     changed["test_dataloader"]["dataset"]["metainfo"] = {"classes": tuple(classes)}
     return changed
-
-
-_LOOSE = {"frozen_stages": -1, "norm_eval": False, "requires_grad": True}
 
 
 def classes_of(config: Mapping[str, Any]) -> tuple[str, ...]:

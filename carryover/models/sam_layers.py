@@ -66,7 +66,7 @@ class Segmenter(nn.Module):
     def _decoded(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the decoder makes of the classes' tokens [B, T, D], and of the pixels [B, D/8, S/4, S/4]."""
         decoder, count = self.model.mask_decoder, len(seen)
-        tokens = torch.cat([decoder.iou_token.weight, self.head.tokens]).expand(count, 1, -1, -1)
+        tokens = torch.cat([decoder.iou_token.weight, self.head.mask_tokens]).expand(count, 1, -1, -1)
         _, no_mask = self.model.prompt_encoder(input_points=None, input_labels=None, input_boxes=None, input_masks=None)
         places = self.model.get_image_wide_positional_embeddings().repeat(count, 1, 1, 1)
         told, keys = decoder.transformer(
@@ -89,7 +89,7 @@ class MaskHead(nn.Module):
         self.masks = 1 if classes == 2 else classes
         self.each = max(1, tokens // self.masks)
         count = self.masks * self.each
-        self.tokens = nn.Parameter(torch.empty(count, decoder.hidden_size))
+        self.mask_tokens = nn.Parameter(torch.empty(count, decoder.hidden_size))
         mlp = decoder.output_hypernetworks_mlps[0]
         self.mlps = nn.ModuleList(Stacked(layer, count) for layer in (mlp.proj_in, *mlp.layers, mlp.proj_out))
         self.begin(decoder)
@@ -97,9 +97,9 @@ class MaskHead(nn.Module):
     @torch.no_grad()
     def begin(self, decoder: Any) -> None:
         """Start from a decoder's first mask."""
-        self.tokens.copy_(decoder.mask_tokens.weight[0])
-        if len(self.tokens) > 1:
-            self.tokens.add_(_SPREAD * torch.randn_like(self.tokens))
+        self.mask_tokens.copy_(decoder.mask_tokens.weight[0])
+        if len(self.mask_tokens) > 1:
+            self.mask_tokens.add_(_SPREAD * torch.randn_like(self.mask_tokens))
         mlp = decoder.output_hypernetworks_mlps[0]
         for place, layer in enumerate((mlp.proj_in, *mlp.layers, mlp.proj_out)):
             self.get_parameter(f"mlps.{place}.weight").copy_(layer.weight)

@@ -30,8 +30,8 @@ OPTIMIZERS: Mapping[str, Callable[[Groups, float], Optimizer]] = {
 # Tokens and positions are places and not weights, and IA3's vectors are scales; the names are those of transformers,
 # timm and peft.
 _PLACES = re.compile(
-    r"(cls|dist|reg|mask|register)_tokens?|class_embedding|cls_embedding|pos(ition)?_embed(ding)?s?|embed_positions"
-    r"|probe|wpe|rel_embeddings|relative_attention_bias|relative_position_bias_table|pos_embed_\w+|ia3_l"
+    r"(cls|dist|iou|reg|mask|register)_tokens?|class_embedding|cls_embedding|pos(ition)?_embed(ding)?s?|embed_positions"
+    r"|probe|wpe|rel_embeddings|rel_pos_[hw]|relative_attention_bias|relative_position_bias_table|pos_embed_\w+|ia3_l"
 )
 
 

@@ -154,7 +154,7 @@ def test_every_parameter_that_trains_has_a_gradient(place, ids):
     out.logits.square().sum().backward()
     assert [name for name, value in made.named_parameters() if value.requires_grad != (value.grad is not None)] == []
     trains = {name for name, value in made.named_parameters() if value.requires_grad}
-    assert {"head.tokens", "model.vision_encoder.pos_embed", "model.mask_decoder.iou_token.weight"} <= trains
+    assert {"head.mask_tokens", "model.vision_encoder.pos_embed", "model.mask_decoder.iou_token.weight"} <= trains
     assert not [name for name in trains if "prompt_encoder" in name or "iou_prediction" in name]
     thawed = network(place, *ids, frozen_layers=())
     thawed(inputs(place)).logits.square().sum().backward()
@@ -220,8 +220,8 @@ def test_another_size_interpolates_positions(place):
 
 def test_several_masks_of_a_class_join_in_the_best_of_them(place):
     made = network(place, 0, 1, 2, num_mask_tokens=8)
-    assert (made.head.masks, made.head.each, len(made.head.tokens)) == (3, 2, 6)
-    assert len(network(place, 0, 1, num_mask_tokens=4).head.tokens) == 4
+    assert (made.head.masks, made.head.each, len(made.head.mask_tokens)) == (3, 2, 6)
+    assert len(network(place, 0, 1, num_mask_tokens=4).head.mask_tokens) == 4
     told, pixels = torch.zeros(1, 6, 32), torch.zeros(1, 4, 1, 1)
     with torch.no_grad():
         for value in made.head.mlps.parameters():

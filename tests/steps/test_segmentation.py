@@ -98,7 +98,7 @@ def test_a_backbone_and_a_model_begin_a_task_of_other_classes(trained: dict[str,
         found = begun(source, trained)
         for name, value in dumped.state_dict().items():
             assert same(found[f"sam.model.{name}"], value), (source, name)
-        decoder, tokens = dumped.mask_decoder, found["sam.head.tokens"]
+        decoder, tokens = dumped.mask_decoder, found["sam.head.mask_tokens"]
         assert tokens.shape == (3, 32)
         assert (tokens - decoder.mask_tokens.weight[0]).abs().max() < 0.1
         first = decoder.output_hypernetworks_mlps[0].proj_in.weight

@@ -30,9 +30,12 @@ def _tracked() -> list[str]:
     return [name for name in listing if (ROOT / name).exists()]
 
 
-def _lock() -> dict[str, list[str]]:
+LOCKS = ("requirements.lock", "requirements-detection.lock")
+
+
+def _lock(name: str = LOCKS[0]) -> dict[str, list[str]]:
     pins: dict[str, list[str]] = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
+    for line in (ROOT / name).read_text().splitlines():
         found = PIN.match(line)
         if found:
             pins.setdefault(canonicalize_name(found[1]), []).append(found[2])
@@ -42,22 +45,29 @@ def _lock() -> dict[str, list[str]]:
 
 
 def test_lock_satisfies_every_requirement_of_pyproject() -> None:
-    pins = _lock()
-    extras = PROJECT["optional-dependencies"].values()
-    for text in [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]:
+    base, detection = map(_lock, LOCKS)
+    assert not base.keys() & detection.keys(), "what stands in the first lock is not said again: make lock"
+    extras = {name: list(extra) for name, extra in PROJECT["optional-dependencies"].items()}
+    asked = [(text, detection) for text in extras.pop("detection")]
+    asked += [(text, base) for text in [*PROJECT["dependencies"], *(one for extra in extras.values() for one in extra)]]
+    for text, pins in asked:
         wanted = Requirement(text)
         versions = pins.get(canonicalize_name(wanted.name), [])
-        assert versions, f"requirements.lock has no {wanted.name}: make lock"
+        assert versions, f"no lock has {wanted.name}: make lock"
         assert all(wanted.specifier.contains(version) for version in versions), f"{text}, but the lock has {versions}"
 
 
-def test_lock_names_no_index_and_hashes_every_pin() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_names_no_index_and_hashes_every_pin(name: str) -> None:
+    text = (ROOT / name).read_text()
     assert "://" not in text
     assert "--index" not in text
     blocks = re.split(r"\n(?=\S)", text.strip())
     assert all("--hash=sha256:" in block for block in blocks)
-    assert "uv" in _lock(), "make setup takes uv from the lock"
+
+
+def test_set_up_takes_uv_from_the_lock() -> None:
+    assert "uv" in _lock()
 
 
 # Spelt in two halves, so that this file does not find itself.

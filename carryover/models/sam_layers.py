@@ -53,6 +53,7 @@ class Segmenter(nn.Module):
         decoder, side = model.config.mask_decoder_config, 4 * model.config.prompt_encoder_config.image_embedding_size
         self.out_features = decoder.hidden_size // 8 * side * side
         _freeze(model, tuple(frozen))
+        _keep_positions(model)
 
     def forward(self, features: Mapping[str, Tensor]) -> Output:
         seen = self.model.vision_encoder(self.scaling(features["pixels"])).last_hidden_state
@@ -126,6 +127,24 @@ class Stacked(nn.Module):
 
     def forward(self, told: Tensor) -> Tensor:
         return torch.einsum("btn,tmn->btm", told, self.weight) + self.bias
+
+
+def _keep_positions(model: Any) -> None:
+    """Have the attention layers read their tables of relative positions as they are.
+
+    transformers interpolates each at every pass, to the size that it has already; the gradient of that is not
+    deterministic on a GPU, where torch may refuse it.
+    """
+    for layer in model.vision_encoder.layers:
+        if layer.attn.use_rel_pos:
+            layer.attn.get_rel_pos = _relative
+
+
+def _relative(queries: int, keys: int, table: Tensor) -> Tensor:
+    """Return positions [queries, keys, d] from a table [2 * keys - 1, d]; both numbers are the same."""
+    assert queries == keys == (len(table) + 1) // 2
+    along = torch.arange(keys, device=table.device)
+    return table[along[:, None] - along[None, :] + keys - 1]
 
 
 def _freeze(model: nn.Module, frozen: tuple[str, ...]) -> None:

@@ -30,6 +30,7 @@ from carryover.models.pixels import seeded
 
 NO_SCORE = -1.0
 _BOX = 6
+_FAR = 1e6
 # Parts that give what is asked for; all others prepare for them.
 _HEADS = ("bbox_head", "roi_head", "rpn_head")
 
@@ -253,5 +254,6 @@ def _put_truth(sample: Any, truth: Tensor) -> None:
 def _as_boxes(found: Any, most: int) -> Tensor:
     """Return what mmdet found in a picture as [K, 6], the highest scores first."""
     order = torch.argsort(found.scores, descending=True, stable=True)[:most]
-    parts = (found.bboxes[order], found.scores[order, None], found.labels[order, None])
+    # Sides are powers, which overflow at the start of some trainings; not-a-number stays, so that it is seen.
+    parts = (found.bboxes[order].clamp(-_FAR, _FAR), found.scores[order, None], found.labels[order, None])
     return torch.cat([part.float() for part in parts], dim=1)

@@ -1,6 +1,7 @@
 """Detectors of mmdet in whole runs: killed they end with the same bits, and mmdet alone opens what they became."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from carryover.data.manifest import DatasetCard, load_card
 from carryover.models.export import find_model, load_model
 from carryover.steps.dump_backbone import dump_backbone
 from carryover.steps.prepare_data import prepare_data
+from tests.conftest import CarryoverCli
+from tests.support import processes
 from tests.support.tiny_mmdet import write_config, write_drawings
-from tests.train.attempts import Killed, Run
+from tests.train.attempts import SMALL, Killed, Run
 from tests.train.test_families import check_model, check_two_ranks
 
 QUICK: dict[str, Any] = {
@@ -101,3 +104,34 @@ def check_mmdet_finds_the_same(run: Run, folder: Path) -> None:
 def test_two_ranks_learn_from_all_pictures_without_asking_each_other(tmp_path: Path):
     """(BatchNorm in evaluation mode, so that the curve is that of one rank.)"""
     check_two_ranks(prepared(tmp_path, count=40), settings(tmp_path, "retina"), tmp_path)
+
+
+@pytest.mark.slow
+def test_two_ranks_killed_outright_end_with_the_same_bits(tmp_path: Path, carryover_cli: CarryoverCli) -> None:
+    """With BatchNorm in training mode: its statistics are part of the bits."""
+    data = prepared(tmp_path, count=16).at
+    keys = {**SMALL, **settings(tmp_path / "configs"), "checkpoint.every_steps": 1}
+    sets = [word for name, value in keys.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+
+    def command(store: Path) -> list[str]:
+        where = ["--dataset", data, "--store", store, "--output", store / "out"]
+        return carryover_cli.command("train-ddp", *where, "--nproc-per-node", 2, *sets)
+
+    def finished(store: Path) -> str:
+        ended = processes.start(command(store), said=tmp_path / f"{store.name}.txt", cwd=tmp_path)
+        assert ended.process.wait(timeout=400) == 0, ended.text()[-3000:]
+        return json.loads((store / "out" / "result.json").read_text())["digest"]
+
+    killed = processes.start(command(tmp_path / "killed"), said=tmp_path / "first.txt", cwd=tmp_path)
+    assert killed.wait_until(lambda: "committed step 3 " in killed.text(), timeout=400)
+    killed.kill()
+    assert finished(tmp_path / "killed") == finished(tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_it_finds_drawn_squares(tmp_path: Path) -> None:
+    run = Run(prepared(tmp_path, count=80), str(tmp_path / "run"), settings(tmp_path), tmp_path / "scratch")
+    run.go(optimization__max_epochs=12, optimization__lr_mult=1, optimization__learning_rate=3e-3)
+    scores = [line["val_map"] for line in run.curve() if "val_map" in line]
+    assert scores[0] < 0.1
+    assert max(scores) > 0.3

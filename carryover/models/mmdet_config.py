@@ -33,6 +33,8 @@ _REFUSED_TYPES = {
     "DynamicRoIHead": "it keeps what it saw beside its weights, so that no run could be resumed exactly",
     "EQLV2Loss": "its loss talks to the other ranks by itself",
     "SSDHead": "mmdet 3.3 can train it and can't predict with it",
+    "TOODHead": "it assigns boxes by the epoch that mmdet's own training tells it, which is not there",
+    "DIIHead": "its loss divides by the boxes of a micro-batch, and a picture may have none",
     "RPN": "it proposes boxes without classes",
 }
 _PRETRAINED = "Pretrained"

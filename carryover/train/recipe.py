@@ -36,7 +36,7 @@ ALIASES = {
     "data.label.numerical_label_preprocessing": "data.label.numerical_preprocessing",
 }
 # Key -> another spelling of a value -> ours.
-VALUE_ALIASES = {"env.precision": PRECISIONS}
+VALUE_ALIASES = {"env.precision": PRECISIONS, "optimization.lr_choice": {"single_stage": ""}}
 # What a run had of keys that its version did not know yet, where that is not today's default.
 FORMER = {
     "optimization.lr_choice": "",

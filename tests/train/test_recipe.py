@@ -206,6 +206,10 @@ def test_run_keys_are_those_of_runs_that_exist() -> None:
     )
 
 
+def test_automms_word_for_one_rate_is_known() -> None:
+    assert key_of("optim.lr_choice=single_stage") == key_of("optimization.lr_choice=''")
+
+
 def test_run_keys_are_typed_and_do_not_depend_on_spelling() -> None:
     assert key_of("optim.lr=0.00002") == key_of("optimization.learning_rate=2e-5")
     assert key_of("optimization.max_epochs=20") == key_of()

@@ -29,6 +29,7 @@ QUICK: dict[str, Any] = {
     "optimization.learning_rate": 1e-3,
     "optimization.lr_choice": "two_stages",
     "optimization.lr_mult": 10,
+    "optimization.log_every_n_steps": 1,
     "optimization.max_epochs": 2,
     "optimization.top_k_average_method": "best",
     "optimization.val_check_interval": 1.0,

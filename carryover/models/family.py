@@ -45,7 +45,8 @@ class Outputs(NamedTuple):
 class Preprocessor(Protocol):
     """Turns rows into the arrays one branch reads; fitted once, then carried in the Model as text files.
 
-    It goes to loader processes, so it must survive being sent to another process.
+    It goes to loader processes, so it must survive being sent to another process. One that knows the label's classes has
+    `grown(classes)` beside: the same with more of them behind its own.
     """
 
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,7 +98,8 @@ class Family(Protocol):
 
         Each of its trainable parameters gets a gradient at every step (DistributedDataParallel relies on it).
         `backbones`, where it has that, are the paths of its pretrained parts: what optimization.peft freezes. A branch
-        whose dump holds more, heads too, says so by `dumped`, and names its `heads`, which have no other head.
+        whose dump holds more, heads too, says so by `dumped`, names its `heads` (the family has the starts of their
+        names, in the place of "head."), and by `of_classes()` the tensors that have a place for each class.
 
         Args:
             num_outputs: width of its own head; None for no head (logits are then None).

@@ -45,8 +45,8 @@ class Outputs(NamedTuple):
 class Preprocessor(Protocol):
     """Turns rows into the arrays one branch reads; fitted once, then carried in the Model as text files.
 
-    It goes to loader processes, so it must survive being sent to another process. One that knows the label's classes has
-    `grown(classes)` beside: the same with more of them behind its own.
+    It goes to loader processes, so it must survive being sent to another process. One that knows the label's classes
+    has `grown(classes)` beside: the same with more of them behind its own.
     """
 
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ def write(model: Any, read: "PicturesAndMasks", folder: Path) -> None:
     """Write a SamModel and what prepares its pictures."""
     from transformers import SamImageProcessor, SamProcessor
 
-    size, low = read.size, read.size // 4
+    size, low = read.size, 4 * model.config.prompt_encoder_config.image_embedding_size
     images: dict[str, Any] = {
         "image_mean": list(read.mean),
         "image_std": list(read.std),

@@ -288,6 +288,7 @@ def test_a_dump_is_opened_by_transformers_alone_and_read_again(place, tmp_path, 
     assert (found.equal, found.merged) == (not lora, "lora" if lora else "")
     folder = tmp_path / "sam"
     assert not (folder / "learned.safetensors").exists()
+    assert (folder / "preprocessor_config.json").is_file()
     (code,) = re.findall(r"<!-- sam -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     known: dict[str, Any] = {"backbone": str(tmp_path)}
     exec(code, known)

@@ -22,7 +22,7 @@ from tests.support.tiny_sam import save_tiny_sam
 from tests.train.attempts import SMALL
 from tests.train.test_segmentation import LORA, QUICK, drawings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STILL: dict[str, Any] = {**QUICK, "optimization.learning_rate": 1e-30, "optimization.max_steps": 1}
 

@@ -138,8 +138,8 @@ STREAMS: tuple[Stream, ...] = (
         grows=True,
         column_types={"file": "image_path"},
         note="resnet10t of random weights on 64 pixels. The second task has other classes than the first: they get "
-        "outputs of their own, and what is told of a fruit must win against them. Only replay shows the model that a fruit "
-        "is no vegetable; the other remedies hold how fruits are told from each other.",
+        "outputs of their own, and what is told of a fruit must win against them. Only replay shows the model that a "
+        "fruit is no vegetable; the other remedies hold how fruits are told from each other.",
     ),
     Stream(
         name="domains",
@@ -150,7 +150,7 @@ STREAMS: tuple[Stream, ...] = (
         first=TEXT,
         later={},
         arms={**_REMEDIES, "LoRA": {"optimization.peft": "lora", "optimization.learning_rate": 5e-4}},
-        note="MiniLM, two epochs a task. The tasks are alike, so little is forgotten, and much of each is won by the others.",
+        note="MiniLM, two epochs a task. The tasks are alike, so little is forgotten, and each is learned from the others.",
     ),
 )
 

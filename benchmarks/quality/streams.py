@@ -150,7 +150,7 @@ STREAMS: tuple[Stream, ...] = (
         first=TEXT,
         later={},
         arms={**_REMEDIES, "LoRA": {"optimization.peft": "lora", "optimization.learning_rate": 5e-4}},
-        note="MiniLM, two epochs a task. The tasks are alike: little is forgotten, and each is learned from the others.",
+        note="MiniLM, two epochs a task. The tasks are alike: little is forgotten, each is learned from the others.",
     ),
 )
 

@@ -163,7 +163,9 @@ def learn(case: PictureCase, seed: int, *, started: bool) -> dict[str, Any]:
     dataset, folder = _prepare(case), _folder(case.name, seed, started=started)
     folder.mkdir(parents=True, exist_ok=True)
     files = {} if started else {key: made() for key, made in case.files.items()}
-    keys = {**case.recipe, **files, "seed": seed}
+    # Where to start from is said once: by the recipe, or by what a backbone brings.
+    own = {key: value for key, value in case.recipe.items() if not (started and key.endswith(".pretrained"))}
+    keys = {**own, **files, "seed": seed}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
     train = ["train-ddp"]
     if started:

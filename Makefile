@@ -3,7 +3,7 @@
 #   setup       .venv with everything in requirements.lock, and this project editable; quick when nothing changed
 #   detection   the extra `detection` in it: mmdet, and mmcv built from its source, once (minutes)
 #   demo        the train pipeline on real reviews, killed in the middle of an epoch and resumed
-#   test        lint, then every test that is not slow
+#   test        lint, then every test that is not slow, in two processes (WORKERS=4 for more)
 #   test-slow   the tests of minutes: kills, real servers
 #   torture     faults by hundreds, results added to docs/reliability.md; CARRYOVER_TORTURE_* say how many of each
 #   lint        ruff (lint and format), import-linter, basedpyright
@@ -45,8 +45,10 @@ $(VENV)/.detection: $(READY) $(DETECTION) tools/make_detection.sh
 demo: setup
 	$(BIN)/python -m examples.demo
 
+# A file's tests stay together: they share models and stores that are made once.
+WORKERS ?= 2
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not torture"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not torture"
 
 test-slow: detection
 	$(BIN)/python -m pytest -m "slow and not torture"

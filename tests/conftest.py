@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,8 +26,17 @@ def s3_server(request: pytest.FixtureRequest) -> Iterator[s3.S3Server]:
     """A real S3 server for the session; `CARRYOVER_TEST_S3=ceph|moto` chooses, else Ceph where it is installed."""
     server = s3.start(os.environ.get("CARRYOVER_TEST_S3", ""))
     request.config.stash[S3_SERVER] = server.kind
+    # Where tests run in several processes, the one that sums up has none of their stashes.
+    getattr(request.config, "workeroutput", {})["s3"] = server.kind
     yield server
     server.stop()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Takes over from a process of tests which S3 server it had."""
+    if kind := getattr(node, "workeroutput", {}).get("s3"):
+        node.config.stash[S3_SERVER] = kind
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -82,6 +82,8 @@ def check_mmdet_finds_the_same(run: Run, folder: Path) -> None:
     again = dump_backbone(model="run:run", store=run.store, output=str(folder / "again"))
     assert again["digest"] == made["digest"]
     place = find_backbone(made["uri"]).fetch("mmdet_image", folder / "moved")
+    # Tensors and text, and nothing that runs when it is read.
+    assert torch.load(place / "model.pth", weights_only=True)["meta"]["CLASSES"] == ("red", "blue")
     detector: Any = init_detector(str(place / "config.py"), str(place / "model.pth"), device="cpu")
     assert detector.dataset_meta["classes"] == ("red", "blue")
     model = load_model(find_model("run:run", store=run.store), num_outputs=2)
@@ -108,6 +110,7 @@ def test_two_ranks_learn_from_all_pictures_without_asking_each_other(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_ranks_killed_outright_end_with_the_same_bits(tmp_path: Path, carryover_cli: CarryoverCli) -> None:
     """With BatchNorm in training mode: its statistics are part of the bits."""
     data = prepared(tmp_path, count=16).at

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Adds the extra `detection` to a virtual environment that make_venv.sh made: mmdet, and mmcv built from its source.
 # usage: make_detection.sh VENV LOCK WHEELS
-# mmcv has no wheel for this torch. Its build takes minutes (about 6 on two cores), so the wheel is kept in WHEELS, one
+# mmcv has no wheel for this torch. Its build takes minutes (6 to 17 on two cores), so the wheel is kept in WHEELS, one
 # for each Python and torch. It needs a C++ compiler, and a setuptools that still has pkg_resources (80).
 set -eu
 venv=$1 lock=$2 wheels=$3

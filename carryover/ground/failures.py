@@ -50,7 +50,7 @@ def of_store(error: BaseException) -> CarryoverError | None:
     if type(cause).__name__ in _NOBODY or code in _NOT_OURS:
         return WrongInput(f"{text}; check the credentials and what they may do")
     advice = "make room there; " if isinstance(error, OSError) and error.errno in FULL else ""
-    return RunAgain(f"{text}; {advice}the same command goes on from the newest commit")
+    return RunAgain(f"{text}; {advice}give the same command again; a run goes on from its newest commit")
 
 
 def _is_client(error: BaseException) -> bool:

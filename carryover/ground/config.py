@@ -12,7 +12,10 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from carryover.ground.errors import WrongInput
 
@@ -148,6 +151,41 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
                 raise WrongInput(f"{dotted}: '{folder}' has a value of its own, so it can't have keys below it")
         place[last] = value
     return tree
+
+
+def read_mapping(given: str, *, what: str) -> Mapping[str, Any]:
+    """Return the mapping that a person gave as the path of a YAML file or as YAML text; {} for "".
+
+    Args:
+        what: the word for it in errors, such as "recipe".
+
+    Raises:
+        WrongInput: when it can't be read, and for anything but a mapping.
+    """
+    if not given.strip():
+        return {}
+    text = given
+    if not _is_yaml(given):
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except OSError as error:
+            raise WrongInput(f"{what} {given}: can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise WrongInput(f"{what} {given}: can't be read: it is no UTF-8 text") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WrongInput(f"{what}: no YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise WrongInput(f"{what}: must be a YAML mapping of keys, not {type(values).__name__}")
+    return values
+
+
+def _is_yaml(given: str) -> bool:
+    """Tell YAML text from a path: no path of ours has a line break or a key in it."""
+    return "\n" in given or ": " in given or given.rstrip().endswith(":") or given.lstrip().startswith("{")
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

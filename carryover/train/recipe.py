@@ -90,7 +90,7 @@ def given(recipe: str, overrides: Sequence[str] = ()) -> Flat:
         WrongInput: for text that is no YAML mapping, or a key given twice with two values.
     """
     flat: Flat = {}
-    for name, value in _flat_mapping(_parse(recipe)).items():
+    for name, value in _flat_mapping(config.read_mapping(recipe, what="recipe")).items():
         canonical_name = _canonical_name(name)
         if canonical_name in flat and flat[canonical_name] != value:
             raise WrongInput(f"{name}: given twice in the recipe, as {flat[canonical_name]!r} and as {value!r}")
@@ -229,33 +229,6 @@ def folder_digest(folder: Path) -> str:
 
 def _is_default(flat: Flat, name: str, info: KeyInfo) -> bool:
     return flat[name] == (list(info.default) if isinstance(info.default, tuple) else info.default)
-
-
-def _parse(recipe: str) -> Mapping[str, Any]:
-    if not recipe.strip():
-        return {}
-    text = recipe
-    if not _is_yaml(recipe):
-        try:
-            text = Path(recipe).read_text(encoding="utf-8")
-        except OSError as error:
-            raise WrongInput(f"recipe {recipe}: can't be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise WrongInput(f"recipe {recipe}: can't be read: it is no UTF-8 text") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise WrongInput(f"recipe: no YAML: {_one_line(error)}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, Mapping):
-        raise WrongInput(f"recipe: must be a YAML mapping of keys, not {type(values).__name__}")
-    return values
-
-
-def _is_yaml(recipe: str) -> bool:
-    """Tell YAML text from a path: no path of ours has a line break or a key in it."""
-    return "\n" in recipe or ": " in recipe or recipe.rstrip().endswith(":") or recipe.lstrip().startswith("{")
 
 
 def _flat_mapping(values: Mapping[str, Any], path: str = "") -> Flat:

@@ -8,7 +8,7 @@
 import ast
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,15 @@ import pyarrow as pa
 from carryover.data.compute import pc
 from carryover.data.pictures import Size
 from carryover.data.problems import Problems
+from carryover.ground.errors import WrongInput
 
 # COCO's measure: up to so many pixels a box is small, up to so many medium.
 SMALL, MEDIUM = 32.0**2, 96.0**2
 # Annotators' tools round to either side of a picture's edge; so far out a box is clipped without a word.
 ROUNDING = 1.0
 NO_SIZE = "without size"
+# Numbers that a box is to a network: corners, class, crowd.
+WIDTH = 6
 
 
 class Box(NamedTuple):
@@ -83,6 +86,26 @@ def fitted(raw: Raw, size: Size, where: str, problems: Problems, dropped: dict[s
             x1, y1 = max(box.x1, 0.0), max(box.y1, 0.0)
             x2, y2 = min(box.x2, float(size.width)), min(box.y2, float(size.height))
             found.append({"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": box.name, "crowd": box.crowd})
+    return found
+
+
+def numbers_of(boxes: Sequence[Mapping[str, Any]] | None, indices: Mapping[str, int], *, label: str) -> np.ndarray:
+    """Return a picture's boxes, float32[m, 6]: x1, y1, x2, y2, class index, crowd.
+
+    Args:
+        boxes: what a column of type boxes holds for it.
+        indices: class -> index.
+
+    Raises:
+        WrongInput: for a class that is not among them.
+    """
+    found = np.zeros((len(boxes or ()), WIDTH), np.float32)
+    for place, box in enumerate(boxes or ()):
+        index = indices.get(box["class"])
+        if index is None:
+            known = ", ".join(map(repr, list(indices)[:20]))
+            raise WrongInput(f"label '{label}': {box['class']!r} is no class of the model; classes are {known}")
+        found[place] = (box["x1"], box["y1"], box["x2"], box["y2"], index, float(bool(box.get("crowd"))))
     return found
 
 

@@ -224,7 +224,9 @@ def text_preprocessor(
 def _pixels(config: ClipConfig, source: Config, names: tuple[str, ...], *, skip: bool) -> Pixels:
     size = config.image_size or source.image_size
     source.check_size(size)
-    mean, std = NORMS[config.image_norm] if config.image_norm else clip_source.open_norm(config.checkpoint_name, source)
+    mean, std = (
+        NORMS[config.image_norm] if config.image_norm else hf_source.open_norm(config.checkpoint_name, source.norm)
+    )
     made = Pixels(
         columns=names,
         size=size,

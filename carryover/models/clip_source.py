@@ -93,20 +93,6 @@ def _check_kind(name: str, kind: str) -> None:
         )
 
 
-def open_norm(name: str, config: Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of pixels as the checkpoint's own processor has them, else those of its kind."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    with hf_source.quiet():
-        try:
-            said, _ = ImageProcessingMixin.get_image_processor_dict(os.path.expanduser(name))
-        except OSError:
-            # It has none: a bare model.
-            return config.norm
-    mean, std = said.get("image_mean"), said.get("image_std")
-    return (tuple(mean), tuple(std)) if mean and std else config.norm
-
-
 def open_texts(name: str, kind: str, config: Config, columns: tuple[str, ...], most: int) -> tuple[Layout, Any]:
     """Return how texts become ids, and the tokenizer's files.
 

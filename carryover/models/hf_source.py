@@ -48,6 +48,8 @@ KEY = "model.hf_text.checkpoint_name"
 LOCAL = "local"
 # Before it, a crafted pickle got past weights_only: CVE-2025-32434 (up to 2.5), CVE-2026-24747 (up to 2.9).
 OLDEST_TORCH = (2, 10)
+# Mean and deviation of pixels, one number a channel.
+Norm = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def is_folder(name: str) -> bool:
@@ -166,6 +168,20 @@ def open_config(name: str, *, key: str = KEY) -> dict[str, Any]:
     # A layer that is skipped at random gets no gradient in that step, which DistributedDataParallel cannot have.
     plain.update({drop: 0.0 for drop in ("layerdrop", "encoder_layerdrop") if plain.get(drop)})
     return plain
+
+
+def open_norm(name: str, default: Norm) -> Norm:
+    """Return mean and deviation of pixels as a checkpoint's own processor has them, else `default`."""
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    with quiet():
+        try:
+            said, _ = ImageProcessingMixin.get_image_processor_dict(os.path.expanduser(name))
+        except OSError:
+            # It has none: a bare model.
+            return default
+    mean, std = said.get("image_mean"), said.get("image_std")
+    return (tuple(mean), tuple(std)) if mean and std else default
 
 
 def open_tokenizer(name: str, kind: str = "hf_auto", *, key: str = KEY) -> tuple[Any, dict[str, bytes]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from carryover.data.boxes import WIDTH, numbers_of
 from carryover.data.config import DataConfig
 from carryover.data.images import NotUsable
 from carryover.data.order import mix
@@ -16,7 +17,6 @@ from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.ground.console import warn
 from carryover.ground.digests import canonical
-from carryover.ground.errors import WrongInput
 from carryover.models import columns, dump_mmdet, dump_samples, hf_source, mmdet_config, mmdet_pixels, mmdet_source
 from carryover.models.dump import with_part
 from carryover.models.mmdet_config import Canvas
@@ -121,19 +121,7 @@ class MmdetImagePreprocessor:
     def _boxes(self, pictures: list[Any]) -> list[np.ndarray]:
         """Return each picture's boxes, float32 [m, 6]."""
         indices = {name: index for index, name in enumerate(self.classes)}
-        found: list[np.ndarray] = []
-        for boxes in pictures:
-            own = np.zeros((len(boxes or ()), mmdet_pixels.BOX), np.float32)
-            for place, box in enumerate(boxes or ()):
-                if box["class"] not in indices:
-                    known = ", ".join(map(repr, self.classes[:20]))
-                    raise WrongInput(
-                        f"label '{self.label}': {box['class']!r} is no class of the model; classes are {known}"
-                    )
-                corners = (box["x1"], box["y1"], box["x2"], box["y2"])
-                own[place] = (*corners, indices[box["class"]], float(bool(box["crowd"])))
-            found.append(own)
-        return found
+        return [numbers_of(boxes, indices, label=self.label) for boxes in pictures]
 
     def _say_unreadable(self) -> None:
         if self.column not in _SAID:
@@ -156,7 +144,7 @@ class MmdetImagePreprocessor:
         return {DESCRIPTION: canonical(described), mmdet_source.CONFIG: self.config.encode()}
 
 
-_NO_BOXES = np.zeros((0, mmdet_pixels.BOX), np.float32)
+_NO_BOXES = np.zeros((0, WIDTH), np.float32)
 # Each process says it once a column.
 _SAID: set[str] = set()
 

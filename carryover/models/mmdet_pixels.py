@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from carryover.data.boxes import WIDTH
 from carryover.ground.config import check, nearest
 from carryover.ground.errors import WrongInput
 from carryover.models import pixels
@@ -21,7 +22,6 @@ from carryover.models.mmdet_config import Canvas
 
 # (picture [H, W, 3], boxes [m, 6], random numbers, arguments) -> the same, changed
 Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
-BOX = 6
 NO_CLASS = -1.0
 # A box that is thinner than this, in pixels of the canvas, is nothing that could be found.
 _THINNEST = 1.0
@@ -51,7 +51,7 @@ def check_transforms(texts: Sequence[str], path: str) -> None:
     for text in texts:
         name, arguments = parsed(text, path)
         try:
-            TURNS[name](np.zeros((8, 8, 3), np.uint8), np.zeros((0, BOX), np.float32), _random(0), *arguments)
+            TURNS[name](np.zeros((8, 8, 3), np.uint8), np.zeros((0, WIDTH), np.float32), _random(0), *arguments)
         except (TypeError, ValueError) as error:
             raise WrongInput(f"{path}: '{text}': {' '.join(str(error).split())[:200]}") from None
 
@@ -116,7 +116,7 @@ def fit(picture: np.ndarray, boxes: np.ndarray, canvas: Canvas) -> Fitted:
 def nothing(canvas: Canvas) -> Fitted:
     """Return what stands for a picture that can't be read: black, without boxes."""
     width, height = canvas.scale
-    return fit(np.zeros((height, width, 3), np.uint8), np.zeros((0, BOX), np.float32), canvas)
+    return fit(np.zeros((height, width, 3), np.uint8), np.zeros((0, WIDTH), np.float32), canvas)
 
 
 def batch(found: Sequence[Fitted], *, training: bool) -> dict[str, np.ndarray]:
@@ -132,7 +132,7 @@ def batch(found: Sequence[Fitted], *, training: bool) -> dict[str, np.ndarray]:
         arrays["pixels"][place, :, : one.shape[0], : one.shape[1]] = one.pixels
     if training:
         most = max(1, *(len(one.truth) for one in found))
-        arrays["truth"] = np.full((len(found), most, BOX), NO_CLASS, np.float32)
+        arrays["truth"] = np.full((len(found), most, WIDTH), NO_CLASS, np.float32)
         for place, one in enumerate(found):
             arrays["truth"][place, : len(one.truth)] = one.truth
     return arrays

@@ -16,7 +16,7 @@ from carryover.ground.digests import canonical
 from carryover.ground.errors import WrongInput
 from carryover.models import dump_hf, dump_sam, dump_samples, hf_source, sam_pixels, sam_source
 from carryover.models.dump import with_part
-from carryover.models.pixels import IMAGES
+from carryover.models.pixels import IMAGES, NORMS
 from carryover.models.sam_pixels import PicturesAndMasks
 from carryover.models.sam_source import Config
 
@@ -135,7 +135,7 @@ class SamFamily:
     def preprocessor(self, config: SamConfig, schema: Schema, data: DataConfig) -> SamPreprocessor:
         source = sam_source.open_config(config.checkpoint_name)
         model = source.sized(config.image_size or source.image_size)
-        mean, std = sam_source.open_norm(config.checkpoint_name)
+        mean, std = hf_source.open_norm(config.checkpoint_name, NORMS["imagenet"])
         assert schema.classes is not None
         read = PicturesAndMasks(
             image=self.reads(schema, config)[0].name,

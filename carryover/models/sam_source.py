@@ -7,14 +7,12 @@ Torch-free; what needs transformers imports it when called (hf_source.py).
 """
 
 import copy
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from carryover.ground.errors import WrongInput
 from carryover.models import hf_source
-from carryover.models.pixels import NORMS
 
 KEY = "model.sam.checkpoint_name"
 KIND = "sam"
@@ -90,20 +88,6 @@ def _check_kind(name: str, kind: str) -> None:
             f"{KEY}: '{name}' is a '{kind}', and this family reads '{KIND}' (facebook/sam-vit-base, -large, -huge and "
             "what was trained from them)"
         )
-
-
-def open_norm(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of pixels as the checkpoint's own processor has them, else those of ImageNet."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    with hf_source.quiet():
-        try:
-            said, _ = ImageProcessingMixin.get_image_processor_dict(os.path.expanduser(name))
-        except OSError:
-            # It has none: a bare model.
-            return NORMS["imagenet"]
-    mean, std = said.get("image_mean"), said.get("image_std")
-    return (tuple(mean), tuple(std)) if mean and std else NORMS["imagenet"]
 
 
 def build_model(config: Config, source: str | None) -> Any:

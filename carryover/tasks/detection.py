@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from carryover.data.boxes import WIDTH, numbers_of
 from carryover.data.config import DataConfig
 from carryover.data.schema import Scalar, Schema
 from carryover.ground.errors import WrongInput
@@ -23,7 +24,6 @@ from carryover.models.family import Outputs
 if TYPE_CHECKING:
     from torch import Tensor
 
-WIDTH = 6
 NO_BOX = -1.0
 
 
@@ -39,16 +39,11 @@ def boxes_of(
     Raises:
         WrongInput: for a class that is not among them.
     """
-    most = max((len(boxes or ()) for boxes in pictures), default=0)
-    found = np.full((len(pictures), max(1, most), WIDTH), NO_BOX, np.float32)
-    for place, boxes in enumerate(pictures):
-        for number, box in enumerate(boxes or ()):
-            index = indices.get(box["class"])
-            if index is None:
-                known = ", ".join(map(repr, list(indices)[:20]))
-                raise WrongInput(f"label '{label}': {box['class']!r} is no class of the model; classes are {known}")
-            corners = (box["x1"], box["y1"], box["x2"], box["y2"])
-            found[place, number] = (*corners, index, float(bool(box.get("crowd"))))
+    each = [numbers_of(boxes, indices, label=label) for boxes in pictures]
+    most = max(map(len, each), default=0)
+    found = np.full((len(each), max(1, most), WIDTH), NO_BOX, np.float32)
+    for place, boxes in enumerate(each):
+        found[place, : len(boxes)] = boxes
     return found
 
 

@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 from kfp import compiler, dsl
 
-IMAGE = "carryover:v0.1.0"
 
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image="carryover:v0.1.0", install_kfp_package=False)
 def preflight(
     store: str,
     recipe: str = "",

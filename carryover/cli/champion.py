@@ -4,9 +4,10 @@ import click
 
 from carryover.carry.decision import Decision
 from carryover.cli.options import output_options, store_option
+from carryover.cli.params import StepCommand
 
 
-@click.command("champion")
+@click.command("champion", cls=StepCommand)
 @click.argument("name")
 @store_option
 @output_options

@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from carryover.cli.options import output_options, store_option
+from carryover.cli.params import StepCommand
 
 
-@click.command("dump-backbone")
+@click.command("dump-backbone", cls=StepCommand)
 @click.option(
     "--model",
     required=True,

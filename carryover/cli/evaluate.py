@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from carryover.cli.options import ManyValues, output_options, store_option
+from carryover.cli.options import output_options, store_option
+from carryover.cli.params import StepCommand
 from carryover.ground.errors import CarryoverError
 from carryover.steps.evaluate import evaluate
 
 
-@click.command("evaluate", cls=ManyValues)
+@click.command("evaluate", cls=StepCommand)
 @click.option(
     "--model",
     default="",

@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from carryover.cli.options import output_options, store_option
+from carryover.cli.params import StepCommand
 
 
-@click.command("find-model")
+@click.command("find-model", cls=StepCommand)
 @click.option(
     "--model", required=True, metavar="URI", help="A Model: its folder or model.json, run:KEY, or champion:NAME."
 )

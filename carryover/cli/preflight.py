@@ -2,10 +2,11 @@
 
 import click
 
-from carryover.cli.options import ManyValues, output_options, recipe_options, store_option
+from carryover.cli.options import output_options, recipe_options, store_option
+from carryover.cli.params import StepCommand
 
 
-@click.command("preflight", cls=ManyValues)
+@click.command("preflight", cls=StepCommand)
 @click.option("--source", multiple=True, metavar="URI", help="The data: file, folder or pattern. Several may be given.")
 @click.option("--validation-source", multiple=True, metavar="URI", help="Data to validate on, where it is given apart.")
 @click.option("--test-source", multiple=True, metavar="URI", help="Data to test on, where it is given apart.")

@@ -5,14 +5,15 @@ from typing import Any
 
 import click
 
-from carryover.cli.options import ManyValues, output_options, store_option
+from carryover.cli.options import output_options, store_option
+from carryover.cli.params import StepCommand
 from carryover.ground.errors import WrongInput
 from carryover.steps.prepare_data import prepare_data
 
 SHOWN = 20
 
 
-@click.command("prepare-data", cls=ManyValues)
+@click.command("prepare-data", cls=StepCommand)
 @click.option(
     "--source",
     multiple=True,

@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from carryover.cli.options import output_options, store_option
+from carryover.cli.params import StepCommand
 
 
-@click.command("promote")
+@click.command("promote", cls=StepCommand)
 @click.argument("name")
 @click.option(
     "--model",

@@ -3,16 +3,16 @@
 import click
 
 from carryover.cli.options import (
-    ManyValues,
     echo_training,
     output_options,
     recipe_options,
     store_option,
     training_options,
 )
+from carryover.cli.params import StepCommand
 
 
-@click.command("train-ddp", cls=ManyValues)
+@click.command("train-ddp", cls=StepCommand)
 @click.option("--dataset", required=True, metavar="URI", help="What 'carryover prepare-data' printed as uri.")
 @recipe_options
 @store_option

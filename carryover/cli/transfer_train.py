@@ -3,16 +3,16 @@
 import click
 
 from carryover.cli.options import (
-    ManyValues,
     echo_training,
     output_options,
     recipe_options,
     store_option,
     training_options,
 )
+from carryover.cli.params import StepCommand
 
 
-@click.command("transfer-train", cls=ManyValues)
+@click.command("transfer-train", cls=StepCommand)
 @click.option(
     "--backbone",
     required=True,

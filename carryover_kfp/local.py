@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +31,9 @@ from carryover_kfp.compiling import write_compiled
 GRACE_SECONDS = 30.0
 # The same command can't succeed a moment later, so trying again would only bury the one clear error.
 FINAL = {kind.exit_code: kind for kind in (WrongInput, NoProgress, Superseded)}
+
+# A path as a value in a recipe's YAML or after the "=" of a setting.
+_NAMED = re.compile(r"""(?:^|[\s=:'"\[,])(/[^\s'",\]]+)""")
 
 
 @dataclass
@@ -137,11 +141,18 @@ def _failure(error: RuntimeError, code: int, log: Path) -> CarryoverError:
 
 
 def _mounts(arguments: Mapping[str, Any]) -> list[Path]:
-    """Return the local folders that a container must see: those that an argument names."""
-    texts = [item for value in arguments.values() for item in (value if isinstance(value, list) else [value])]
-    paths = [Path(text) for text in texts if isinstance(text, str) and text.startswith("/") and "\n" not in text]
-    folders = {path if path.is_dir() else path.parent for path in paths if path.exists() or path.parent.exists()}
-    return sorted(folders - {Path("/")})
+    """Return the local folders that a container must see: those that an argument names, and those in a recipe.
+
+    A pattern means the folder above it, a file the folder it lies in. What a recipe or a setting names must be there.
+    """
+    folders: set[Path] = set()
+    for value in arguments.values():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and text.startswith("/") and "\n" not in text:
+                folders.add(next(path for path in (Path(text), *Path(text).parents) if path.exists()))
+            elif isinstance(text, str):
+                folders |= {Path(found) for found in _NAMED.findall(text) if Path(found).exists()}
+    return sorted({path if path.is_dir() else path.parent for path in folders} - {Path("/")})
 
 
 @contextlib.contextmanager
@@ -154,7 +165,9 @@ def _replaced(screen: Screen, runner: str) -> Iterator[None]:
 
     def run_container(client: Any, image: str, command: list[str], volumes: Any, **options: Any) -> int:
         container = docker.Container(client, image, command, {"volumes": volumes, **options})
-        return _attempt(screen, command, lambda show: container.run(show, grace=GRACE_SECONDS))
+        return _attempt(
+            screen, command, lambda show: container.run(lambda lines: _show(lines, show), grace=GRACE_SECONDS)
+        )
 
     places: list[tuple[Any, str, Callable[..., Any]]] = [
         (subprocess_task_handler, "replace_python_executable", _replace_python),
@@ -233,7 +246,7 @@ def _run_process(full_command: list[str], env_vars: Mapping[str, str], show: Cal
     return code
 
 
-def _show(lines: IO[str] | None, show: Callable[[str], None]) -> None:
+def _show(lines: Iterable[str] | None, show: Callable[[str], None]) -> None:
     """Show a step's own lines; kfp's executor also writes what it is about to do, and its whole input as JSON."""
     inside_input = False
     for line in lines or ():

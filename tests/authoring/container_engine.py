@@ -56,7 +56,7 @@ class Engine:
         if verb == "json":
             return 200, {"Id": key, "Config": {"Tty": False}, "HostConfig": {"LogConfig": {"Type": "json-file"}}}
         if verb == "start":
-            command = self.bodies[key]["Cmd"]
+            command = [*(self.bodies[key].get("Entrypoint") or []), *self.bodies[key]["Cmd"]]
             # The image's python3 is this Python.
             path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
             self.processes[key] = subprocess.Popen(

@@ -1,12 +1,13 @@
 """Runs in containers: the exit code of each is known before it is removed, so that a failed step is tried again."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from carryover.ground.errors import WrongInput
-from carryover_kfp.local import run_here
+from carryover_kfp.local import _mounts, run_here
 from tests.authoring import container_engine, tiny_pipelines
 
 pytest.importorskip("docker")
@@ -43,6 +44,43 @@ def test_a_failed_container_is_tried_again(engine, tmp_path, capsys, monkeypatch
         assert str(tmp_path) in [mount["Source"] for mount in container["HostConfig"]["Mounts"]]
         assert "AWS_ACCESS_KEY_ID=someone" in container["Env"]
         assert not any(value.startswith("UNRELATED") for value in container["Env"])
+
+
+def test_a_container_is_as_a_pod_is(engine, tmp_path, monkeypatch):
+    """No capabilities, nothing writable but what it is given, the caller's user; what names a file, finds that file."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "secrets" / "credentials").write_text("[default]\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "secrets" / "credentials"))
+    engine.images.add("own:v1")
+    arguments = {"folder": f"{tmp_path}/work", "code": 0}
+    run_here(tiny_pipelines.attempts, arguments, root=tmp_path / "root", runner="docker", image="own:v1")
+    (container,) = engine.created
+    host = container["HostConfig"]
+    assert container["User"] == f"{os.getuid()}:{os.getgid()}"
+    assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and host["SecurityOpt"] == ["no-new-privileges"]
+    assert set(host["Tmpfs"]) == {"/tmp", "/home/carryover"}
+    assert host["ShmSize"] == 2 * 1024**3
+    assert container["Entrypoint"] == ["sh"], "an image's own entry point is not in front of the step's command"
+    mounts = {mount["Source"]: mount.get("ReadOnly", False) for mount in host["Mounts"]}
+    assert mounts[str(tmp_path / "secrets" / "credentials")] is True
+    assert mounts[str(tmp_path / "work")] is False
+    assert str(tmp_path / "secrets") not in mounts
+
+
+def test_what_a_recipe_names_is_mounted(tmp_path):
+    """A pattern means the folder above it, a file its folder; a path in it that is not here is left alone."""
+    for name in ("data", "model", "teacher", "store"):
+        (tmp_path / name).mkdir()
+    given = {
+        "source": [f"{tmp_path}/data/2026-*/part-*.csv"],
+        "store": f"{tmp_path}/store/new",
+        "recipe": f"model:\n  hf_text: {{checkpoint_name: '{tmp_path}/model'}}\n  other: {tmp_path}/absent\n",
+        "set": [f"distiller.teacher={tmp_path}/teacher"],
+        "label": "/",
+        "retries": 3,
+    }
+    assert _mounts(given) == [tmp_path / name for name in ("data", "model", "store", "teacher")]
 
 
 def test_an_image_that_is_not_here_is_pulled(engine, tmp_path, capsys):

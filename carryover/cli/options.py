@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from carryover.launch.nodes import LAUNCHERS, PORT, TORCHRUN
+
 
 class ManyValues(click.Command):
     """A command whose repeatable flags take several values at once: `--source a.csv b.csv`, as a shell gives *.csv."""
@@ -89,6 +91,24 @@ _TRAINING = (
         help="Ranks: processes to start. Left out: one for each GPU that env.num_gpus allows, one without any.",
     ),
     click.option(
+        "--launcher",
+        type=click.Choice(list(LAUNCHERS)),
+        default=TORCHRUN,
+        show_default=True,
+        help="Who starts the ranks: torchrun, here.",
+    ),
+    click.option(
+        "--num-nodes",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Machines that train together, each started with the same command but for --node-rank.",
+    ),
+    click.option("--node-rank", type=int, default=None, metavar="R", help="Which of them this is; 0 leads."),
+    click.option("--master-addr", default="", metavar="HOST", help="Name or address of node 0."),
+    click.option("--master-port", type=int, default=PORT, show_default=True, metavar="P", help="Where node 0 listens."),
+    click.option(
         "--time-limit", type=float, default=None, metavar="SECONDS", help="Training time; see resume.time_limit."
     ),
     click.option(
@@ -116,7 +136,9 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def echo_training(result: Mapping[str, Any]) -> None:
-    """Print what a training step gives."""
+    """Print what a training step gives; a node that does not lead gives nothing."""
+    if not result:
+        return
     for name in ("uri", "run_key", "checkpoint_uri", "model_step", "step_count", "attempts", "lost_steps"):
         click.echo(f"{name}: {result[name]}")
     for name, value in result["metrics"].items():

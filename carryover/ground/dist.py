@@ -25,6 +25,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def nodes() -> int:
+    """Return the number of machines that the ranks are on, 1 without a launcher."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+
+
 def start(device: torch.device, *, timeout_seconds: float = 600.0) -> None:
     """Join the other ranks: NCCL on GPUs, gloo on CPUs. Collective; nothing to do in a world of one."""
     if world() > 1:
@@ -70,6 +75,15 @@ def from_first(values: Tensor) -> Tensor:
     if world() > 1:
         distributed.broadcast(values, src=0)
     return values
+
+
+def bytes_from_first(data: bytes, device: torch.device) -> bytes:
+    """Return rank 0's bytes, on every rank; lengths may differ. Collective."""
+    length = int(from_first(torch.tensor([len(data)], dtype=torch.long, device=device)))
+    mine = torch.zeros(length, dtype=torch.uint8, device=device)
+    if rank() == 0:
+        mine.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    return bytes(from_first(mine).tolist())
 
 
 def share_buffers(network: nn.Module) -> None:

@@ -12,6 +12,9 @@
 torchrun exits with 1 whatever its workers return, so the ranks' own files decide. A rank that ends for a reason it can
 name exits with 0 and says its code in its file: for torchrun a non-zero exit would be a failure, which it reports at
 length, and it would kill the others while they save. Ranks that outlive such an ending are ended by the step.
+
+With several nodes each step has this for its own ranks; torchrun starts none before all nodes have met. Nothing waits
+for another node's torchrun at the end: it may be gone.
 """
 
 import contextlib
@@ -31,6 +34,7 @@ from typing import Any
 from carryover.ground.console import say
 from carryover.ground.errors import RunAgain, WrongInput
 from carryover.launch.hardware import thread_variables
+from carryover.launch.nodes import ALONE, Nodes
 
 PROGRESS_VARIABLE = "CARRYOVER_PROGRESS_FILE"
 _LOOK_EVERY_SECONDS = 0.1
@@ -74,7 +78,21 @@ def read_progress(scratch: Path) -> int:
         return -1
 
 
-def run_ranks(module: str, spec: Mapping[str, Any], *, ranks: int, scratch: Path, grace_seconds: float) -> Ending:
+def _never() -> Ending | None:
+    """Wait for the other nodes as long as torchrun does."""
+    return None
+
+
+def run_ranks(
+    module: str,
+    spec: Mapping[str, Any],
+    *,
+    ranks: int,
+    scratch: Path,
+    grace_seconds: float,
+    nodes: Nodes = ALONE,
+    joining: Callable[[], Ending | None] = _never,
+) -> Ending:
     """Start torchrun with `ranks` processes of `module`, pass SIGTERM and SIGINT on, and wait for the end.
 
     Args:
@@ -82,26 +100,50 @@ def run_ranks(module: str, spec: Mapping[str, Any], *, ranks: int, scratch: Path
         spec: plain values for the ranks.
         scratch: an empty local folder for this attempt.
         grace_seconds: how long ranks may take to save after SIGTERM.
+        nodes: which node's ranks these are.
+        joining: asked again and again while the nodes have not met; its ending, if any, ends the wait.
     """
     spec_file = scratch / "spec.json"
     spec_file.write_text(json.dumps(spec))
     progress_file(scratch).unlink(missing_ok=True)
-    torchrun = ["--standalone", "--nnodes=1", f"--nproc-per-node={ranks}", "-m", module, str(spec_file)]
+    torchrun = [*nodes.torchrun(ranks), "-m", module, str(spec_file)]
     agent = subprocess.Popen(
         [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), *torchrun],
         env=_environment(ranks, scratch),
         start_new_session=True,
     )
     asked: list[float] = []
+    early = None
     with on_stop_signal(lambda: asked.append(time.monotonic())):
         try:
-            _watch(agent, scratch, asked, grace_seconds, ranks)
+            early = _met(agent, scratch, asked, joining) if nodes.several else None
+            if early is None:
+                _watch(agent, scratch, asked, grace_seconds, ranks, several=nodes.several)
         finally:
             _end(agent, scratch)
-    return _ending(agent.returncode, scratch, ranks, stopped=bool(asked))
+    return early or _ending(agent.returncode, scratch, ranks, first=nodes.rank * ranks, stopped=bool(asked))
 
 
-def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], grace_seconds: float, ranks: int) -> None:
+def _met(
+    agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], joining: Callable[[], Ending | None]
+) -> Ending | None:
+    """Wait until ranks begin, which is when all nodes have met; returns an ending where there is no use in waiting."""
+    while agent.poll() is None and not asked and not _rank_words(scratch):
+        if early := joining():
+            return early
+        time.sleep(_LOOK_EVERY_SECONDS)
+    return None
+
+
+def _watch(
+    agent: subprocess.Popen[bytes],
+    scratch: Path,
+    asked: list[float],
+    grace_seconds: float,
+    ranks: int,
+    *,
+    several: bool,
+) -> None:
     """Wait until torchrun ends, or until what is left of it has had its time."""
     passed_on: set[int] = set()
     failed_at = 0.0
@@ -121,6 +163,9 @@ def _watch(agent: subprocess.Popen[bytes], scratch: Path, asked: list[float], gr
                 say(f"not saved within {grace_seconds:g} s of SIGTERM; the newest commit stands")
                 return
         elif failed_at and now - failed_at > _LINGER_SECONDS:
+            return
+        elif several and _all_said(scratch, ranks):
+            # torchrun would wait minutes for another node's, which may be gone.
             return
         time.sleep(_LOOK_EVERY_SECONDS)
 
@@ -165,7 +210,9 @@ def _rank_words(scratch: Path) -> dict[int, dict[str, Any]]:
 def _environment(ranks: int, scratch: Path) -> dict[str, str]:
     """Return the ranks' environment; thread pools are sized so that ranks don't fight for cores."""
     defaults = {**thread_variables(ranks), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    return {**defaults, **os.environ, PROGRESS_VARIABLE: str(progress_file(scratch))}
+    # torchrun takes PET_* for flags; what Trainer said is in the flags already, as we understood it.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PET_")}
+    return {**defaults, **kept, PROGRESS_VARIABLE: str(progress_file(scratch))}
 
 
 def _pass_on(agent: subprocess.Popen[bytes], scratch: Path, passed_on: set[int]) -> None:
@@ -194,8 +241,8 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
-    """Turn what the ranks said, and who said nothing, into one exit code."""
+def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool, first: int = 0) -> Ending:
+    """Turn what the ranks said, and who said nothing, into one exit code; `first` is the number of our first rank."""
     step = read_progress(scratch)
     words = _rank_words(scratch)
     said = {rank: word for rank, word in words.items() if "exit_code" in word}
@@ -210,7 +257,7 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool) -> Ending:
                 return Ending(wanted, f"{where}{word['message']}", step)
     if stopped:
         return Ending(_RUN_AGAIN, "stopped before the ranks could save", step)
-    silent = sorted(set(range(ranks)) - set(said))
+    silent = sorted(set(range(first, first + ranks)) - set(said))
     if silent and words:
         return Ending(_RUN_AGAIN, _lost(silent, scratch), step)
     if said:

@@ -10,30 +10,26 @@
 No torch in this process: an attempt that can't or need not train ends in a second.
 """
 
-import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from carryover.carry.foreign import Source
 from carryover.carry.transfer import placed
 from carryover.checkpoint.claims import claim
-from carryover.checkpoint.heartbeat import Beat
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.log import Record
-from carryover.checkpoint.writer import Writer
 from carryover.data.mix import NothingNew
-from carryover.data.rows import materialise
 from carryover.ground import storage
 from carryover.ground.config import check
 from carryover.ground.console import say, warn
-from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
+from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, WrongInput
 from carryover.launch import hardware, ranks
+from carryover.launch.nodes import PORT, TORCHRUN, nodes_of, ranks_asked
 from carryover.models.assembly import choose
 from carryover.steps import parent as parents
+from carryover.steps.attempt import Launch, follow, inputs_of, lead
 from carryover.steps.delivery import deliver, result_of, unchanged
 from carryover.steps.plan import Plan, make_plan, settings_of
 from carryover.steps.results import write_result
@@ -45,26 +41,12 @@ from carryover.train.environment import ranks_of
 from carryover.train.limits import TIME_UP, is_finished
 from carryover.train.outcome import versions
 from carryover.train.parent import EXTEND
-from carryover.train.spec import Spec
 from carryover.train.twins import near_twins
 
-RANK_MODULE = "carryover.train.rank"
-FIRST_STEP_VARIABLE = "CARRYOVER_FIRST_STEP_FILE"
 FORMAT = 1
 # Attempts of one owner without a new commit before it gives up.
 MOST_FRUITLESS = 3
 RESUME = ("auto", "never", "must")
-_ERRORS = {error.exit_code: error for error in (WrongInput, RunAgain, Superseded, NoProgress)}
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How ranks are started; nothing of it is kept. `asked` is None where env.num_gpus decides how many."""
-
-    asked: int | None
-    grace_seconds: float
-    trust_pickle: bool
-    strict: bool
 
 
 def train_ddp(
@@ -88,6 +70,11 @@ def train_ddp(
     trust_pickle: bool = False,
     backbone: str = "",
     strict: bool = False,
+    launcher: str = TORCHRUN,
+    num_nodes: int = 1,
+    node_rank: int | None = None,
+    master_addr: str = "",
+    master_port: int = PORT,
 ) -> dict[str, Any]:
     """Train, or go on training, and return the result (also in DIR/result.json).
 
@@ -109,12 +96,22 @@ def train_ddp(
         trust_pickle: let pickled weights of others hold more than tensors, which is to run code in them.
         backbone: of transfer-train: what a new task starts from.
         strict: of transfer-train: any gap between it and the new network is an error.
+        num_nodes, node_rank, master_addr, master_port: which machine of how many this is, and where node 0 is found;
+            a pod of a TrainJob knows all of it. Every node is started with the same inputs; node 0 gives the result,
+            the others {}.
 
     Raises:
         CarryoverError: with the exit code of the design.
     """
     started = time.monotonic()
     ranks.check_torchrun()
+    nodes = nodes_of(
+        launcher=launcher,
+        num_nodes=num_nodes,
+        node_rank=node_rank,
+        master_addr=master_addr,
+        master_port=master_port,
+    )
     check(nproc_per_node is None or nproc_per_node >= 1, "--nproc-per-node", nproc_per_node, "1 or more")
     check(time_limit is None or time_limit > 0, "--time-limit", time_limit, "above 0 seconds")
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
@@ -143,9 +140,13 @@ def train_ddp(
                 grow_classes=grow_classes,
             )
         except NothingNew as error:
+            if not nodes.leads:
+                return {}
             return write_result(unchanged(error, init_from, dataset, store, output, started), output, outputs_dir)
         check_gaps(plan.home, strict=strict)
-        launch = Launch(nproc_per_node, grace_seconds, trust_pickle, strict)
+        launch = Launch(ranks_asked(nproc_per_node), grace_seconds, trust_pickle, strict, nodes)
+        if not nodes.leads:
+            return _follow(plan, launch)
         finish = _finished(plan) or _train(plan, owner, takeover, resume, launch)
         card = deliver(plan, finish, output)
         return write_result(result_of(plan, finish, card, time.monotonic() - started), output, outputs_dir)
@@ -173,13 +174,25 @@ def _finished(plan: Plan) -> Record | None:
     return finish
 
 
+def _follow(plan: Plan, launch: Launch) -> dict[str, Any]:
+    """Be a node that does not lead, to the end of the run; it leaves nothing behind."""
+    if not _finished(plan):
+        check_teacher(plan.recipe.distiller, plan.card)
+        count = ranks_of(plan.recipe.env, launch.asked, gpus=hardware.gpus)
+        say(f"run {plan.run_key}, ranks: {launch.nodes.words(count)}, {hardware.thread_words(count)}")
+        with inputs_of(plan, fetch(plan)) as inputs:
+            follow(plan, inputs, launch, count)
+    say(f"node {launch.nodes.rank}: run {plan.run_key} is finished; node 0 gives its Model")
+    return {}
+
+
 def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) -> Record:
     """Claim the run, run the ranks, and return the finish record."""
     home, run_key = plan.home, plan.run_key
     check_teacher(plan.recipe.distiller, plan.card)
     count = ranks_of(plan.recipe.env, launch.asked, gpus=hardware.gpus)
     begins = fetch(plan)
-    _announce(plan, count)
+    _announce(plan, launch.nodes.words(count), count)
     _obey(home, resume, owner)
     fruitless = home.fruitless_attempts(owner) if owner else 0
     if fruitless >= MOST_FRUITLESS:
@@ -187,69 +200,20 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
             f"run {run_key}: {fruitless} attempts of {owner} ended without a new commit; look at the log of one, "
             "then start again under another --owner"
         )
-    with tempfile.TemporaryDirectory(prefix="carryover-") as folder:
-        scratch = Path(folder)
-        rows = {name: str(materialise(plan.card, name, scratch)) for name in ("train", "validation")}
-        rows |= {"train": str(plan.rows.path)} if plan.rows else {}
-        old_rows = parents.old_rows(plan.parent, plan.recipe.remedy, scratch, store=plan.store.uri)
+    with inputs_of(plan, begins) as inputs:
         home.start(_run_json(plan))
         writer = claim(home, owner=owner, takeover=takeover, changes=plan.changes)
         if writer is None:
             say("another owner finished this run meanwhile")
         else:
-            _attempt(plan, writer, rows, scratch, launch, count, source=begins, old_rows=old_rows)
+            lead(plan, writer, inputs, launch, count)
     finish = home.finish_record()
     if finish is None:
         raise CarryoverError(f"run {run_key}: the ranks ended without a finish record")
     return finish
 
 
-def _attempt(
-    plan: Plan,
-    writer: Writer,
-    rows: Mapping[str, str],
-    scratch: Path,
-    launch: Launch,
-    count: int,
-    *,
-    source: Source | None,
-    old_rows: Mapping[str, str],
-) -> None:
-    """Run the ranks of one attempt; returns when they finished the run, raises what ended them otherwise."""
-    last = plan.home.latest_claim()
-    assert last is not None
-    spec = Spec(
-        home=plan.home.store.uri,
-        run_key=plan.run_key,
-        recipe=plan.recipe.flat(),
-        schema=plan.schema.to_json(),
-        parent=plan.parent.to_json() if plan.parent else None,
-        rows=rows,
-        dataset={"digest": plan.card.digest, "uri": plan.card.at},
-        handoff=writer.handoff(),
-        time_limit=plan.time_limit,
-        lost_step=last.body["heartbeat_step"],
-        progress=str(ranks.progress_file(scratch)),
-        first_step=os.environ.get(FIRST_STEP_VARIABLE, ""),
-        source=source.to_json() if source else None,
-        old_rows=old_rows,
-        strict=launch.strict,
-        trust_pickle=launch.trust_pickle,
-    )
-    with Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(scratch)):
-        ending = ranks.run_ranks(
-            RANK_MODULE, spec.as_json(), ranks=count, scratch=scratch, grace_seconds=launch.grace_seconds
-        )
-    if ending.exit_code:
-        raise _ERRORS.get(ending.exit_code, CarryoverError)(f"run {plan.run_key}: {ending.message}")
-
-
-def _step(scratch: Path) -> int | None:
-    step = ranks.read_progress(scratch)
-    return None if step < 0 else step
-
-
-def _announce(plan: Plan, count: int) -> None:
+def _announce(plan: Plan, ranks_there: str, count: int) -> None:
     """Say what is about to happen, and what a person may have meant instead."""
     if plan.home.exists():
         say(f"run {plan.run_key} exists: going on with it")
@@ -278,7 +242,7 @@ def _announce(plan: Plan, count: int) -> None:
         warn("the validation split is empty: no checks, no early stopping, and the last weights are the final ones")
     if words := plan.recipe.env.strategy_words():
         say(words)
-    say(f"home: {plan.home.store.uri}   ranks: {count}, {hardware.thread_words(count)}")
+    say(f"home: {plan.home.store.uri}   ranks: {ranks_there}, {hardware.thread_words(count)}")
 
 
 def _obey(home: RunHome, resume: str, owner: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from carryover.ground.errors import WrongInput
+from carryover.launch.nodes import PORT, TORCHRUN
 from carryover.steps.train_ddp import train_ddp
 
 
@@ -33,6 +34,11 @@ def transfer_train(
     time_limit: float | None = None,
     grace_seconds: float = 25.0,
     trust_pickle: bool = False,
+    launcher: str = TORCHRUN,
+    num_nodes: int = 1,
+    node_rank: int | None = None,
+    master_addr: str = "",
+    master_port: int = PORT,
 ) -> dict[str, Any]:
     """Train a new task from other weights, or go on with it, and return the result (also in DIR/result.json).
 
@@ -41,7 +47,8 @@ def transfer_train(
             with a state dict, or a name of timm's or the hub's.
         strict: whether any gap (new tensors but for heads, resized or ignored ones) is an error.
         dataset, store, output, outputs_dir, recipe, overrides, run_key, owner, takeover, resume, nproc_per_node,
-            time_limit, grace_seconds, trust_pickle: as in train-ddp.
+            time_limit, grace_seconds, trust_pickle, launcher, num_nodes, node_rank, master_addr, master_port: as in
+            train-ddp.
 
     Raises:
         CarryoverError: with the exit code of the design.
@@ -65,4 +72,9 @@ def transfer_train(
         time_limit=time_limit,
         grace_seconds=grace_seconds,
         trust_pickle=trust_pickle,
+        launcher=launcher,
+        num_nodes=num_nodes,
+        node_rank=node_rank,
+        master_addr=master_addr,
+        master_port=master_port,
     )

@@ -37,6 +37,7 @@ from carryover.train.lessons import Lessons, lessons_of
 from carryover.train.limits import Limits, limits_of
 from carryover.train.loop import PREEMPTED, Training, train
 from carryover.train.memory import Memory, memory_of
+from carryover.train.nodes import agreed
 from carryover.train.optim import PREFIX as OPTIMIZER
 from carryover.train.parent import parent_from_json
 from carryover.train.parts import Parts, build_parts, carried
@@ -68,7 +69,8 @@ def attempt(values: Mapping[str, Any], stop: Stop) -> None:
         make_deterministic()
     dist.start(device)
     try:
-        _attempt(spec, recipe, device, stop)
+        spec = agreed(spec, device)
+        _attempt(spec, recipes.make(spec.recipe), device, stop)
     finally:
         dist.stop()
 

@@ -150,7 +150,7 @@ def _fork_rank(number: int, attempt: Attempt, pipe: Connection, port: int) -> Wa
 
 
 def _run_ranks(
-    spec: Mapping[str, Any], waiting: list[Waiting], *, ranks: int, scratch: Path, grace_seconds: float
+    spec: Mapping[str, Any], waiting: list[Waiting], *, ranks: int, scratch: Path, grace_seconds: float, **_: object
 ) -> Ending:
     """Do what launch.ranks.run_ranks does, with the ranks that wait here instead of torchrun's."""
     spec_file = scratch / "spec.json"

@@ -1,31 +1,37 @@
-"""Owns the README of each component and pipeline: written from its signature and docstring, never by hand.
+"""Owns the README of each component and pipeline: written from its signature, docstring and metadata, never by hand.
+
+    # Title                 }
+    stability, overview     }
+    inputs, outputs         }  word for word what the generator of kubeflow/pipelines-components writes, whose check
+    example_pipelines.py    }  compares it; it also prints None as the default of what has none
+    metadata, links         }
+    <!-- custom-content --> what stands below is left alone there: what must be given, the outputs by name, the import
 
 python -m carryover_kfp.readme           writes them all
 python -m carryover_kfp.readme --check   exits with 1 when one is out of date
 """
 
 import argparse
-import inspect
+import re
 import sys
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from carryover_kfp import catalog
+from carryover_kfp.assets import Asset, Signature, ours
 
-_HEADER = "<!-- Written by `python -m carryover_kfp.readme` from the docstring; change it there. -->"
+CUSTOM = "<!-- custom-content -->"
+_WIDTH = 120
+_ACRONYMS = {"KFP", "API", "URL", "ID", "UI", "CI", "CD"}
 
 
 def pages() -> Iterator[tuple[Path, str]]:
     """Yield (path, text) of the README of every component and pipeline."""
-    for name in catalog.components():
-        component = catalog.load_component(name)
-        yield _page(name, component, component.python_func, kind="component")
-    for name in catalog.pipelines():
-        pipeline = catalog.load_pipeline(name)
-        yield _page(name, pipeline, pipeline.pipeline_func, kind="pipeline")
+    for asset in ours():
+        yield asset.folder / "README.md", page(asset)
 
 
 def stale() -> list[Path]:
@@ -33,79 +39,116 @@ def stale() -> list[Path]:
     return [path for path, text in pages() if not path.is_file() or path.read_text(encoding="utf-8") != text]
 
 
-def _page(name: str, component: Any, function: Any, *, kind: str) -> tuple[Path, str]:
-    import docstring_parser
+def page(asset: Asset) -> str:
+    """Return the text of a README: the catalog's part, its mark, and our part."""
+    signature = asset.signature()
+    return f"{_catalogs_part(asset, signature)}\n\n{CUSTOM}\n\n{_our_part(asset, signature)}"
 
-    folder = Path(inspect.getfile(function)).parent
-    words = docstring_parser.parse(inspect.cleandoc(function.__doc__ or ""))
-    said = {item.arg_name: _one_line(item.description) for item in words.params}
-    inputs = component.component_spec.inputs or {}
-    outputs = component.component_spec.outputs or {}
-    rows_in = [(f"`{key}`", _kind(spec.type), _default(spec), said.get(key, "")) for key, spec in inputs.items()]
-    rows_out = [
-        (f"`{key}`", _kind(spec.type), _one_line(spec.description) or said.get(key, ""))
-        for key, spec in outputs.items()
-    ]
-    about = [f"# {name}", "", _HEADER, "", words.short_description or "", ""]
-    if words.long_description:
-        about += [words.long_description, ""]
-    text = "\n".join(
-        [
-            *about,
-            "## Inputs",
-            "",
-            *_table(("name", "type", "default", "meaning"), rows_in),
-            "",
-            "## Outputs",
-            "",
-            *_table(("name", "type", "meaning"), rows_out),
-            "",
-            *_use(name, kind),
-            *_facts(folder),
-        ]
+
+def index(title: str, kind: str, assets: Iterable[Asset]) -> str:
+    """Return the README of a category as the catalog writes it: one line for each of its `assets`."""
+    rows = sorted((_title(asset.facts()["name"]), asset) for asset in assets)
+    lines = [f"- [{name}](./{asset.name}/README.md): {_first_line(asset)[:_WIDTH]}" for name, asset in rows]
+    head = (
+        f"# {_title(title)} {kind}\n\nThis directory contains {kind.lower()} in the **{_title(title)}** category:\n\n"
     )
-    return folder / "README.md", text
+    return head + "\n".join(lines) + "\n"
 
 
-def _use(name: str, kind: str) -> list[str]:
-    code = f"from carryover_kfp.{kind}s.{name} import {name}"
-    lines = ["## Use", "", "```python", code, "```", ""]
-    if kind == "pipeline":
-        lines += [f"Here: `carryover run {name} --param ...`. On a cluster: `carryover submit {name} --host URL`, or "]
-        lines[-1] += "upload `pipeline.yaml`."
-        lines += [""]
-    return lines
+def _first_line(asset: Asset) -> str:
+    return asset.signature().overview.split("\n")[0].strip()
 
 
-def _facts(folder: Path) -> list[str]:
-    facts = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
-    needs = [f"{item['name']} {item['version']}" for item in facts["dependencies"]["kubeflow"]]
-    rows = [("stability", facts["stability"]), ("needs", ", ".join(needs)), ("tags", ", ".join(facts["tags"]))]
-    return ["## Facts", "", *_table(("", ""), rows), ""]
+def _catalogs_part(asset: Asset, signature: Signature) -> str:
+    facts = dict(asset.facts())
+    links = facts.pop("links", {})
+    facts.pop("ci", None)
+    facts["owners"] = yaml.safe_load((asset.folder / "OWNERS").read_text(encoding="utf-8"))
+    lines = [f"# {_title(facts['name'])} ✨", ""]
+    if facts["stability"] != "stable":
+        lines += [
+            f"> ⚠️ **Stability: {facts['stability']}** — This asset is not yet stable and may change.",
+            "",
+        ]
+    lines += ["## Overview 🧾", "", _wrapped(signature.overview), ""]
+    if signature.parameters:
+        rows = [
+            f"| `{one.name}` | `{one.type}` | {_default(one.default)} | {one.said} |" for one in signature.parameters
+        ]
+        head = ["| Parameter | Type | Default | Description |", "|-----------|------|---------|-------------|"]
+        lines += ["## Inputs 📥", "", *head, *rows, ""]
+    if signature.returns:
+        row = f"| Output | `{signature.returns}` | {signature.returns_said} |"
+        lines += ["## Outputs 📤", "", "| Name | Type | Description |", "|------|------|-------------|", row, ""]
+    if example := _example(asset):
+        lines += ["## Usage Examples 🧪", "", "```python", example, "```", ""]
+    lines += ["## Metadata 🗂️", "", *(f"- **{_title(key)}**: {_value(value)}" for key, value in facts.items()), ""]
+    if links:
+        rows = [f"- **{key.replace('_', ' ').title()}**: [{link}]({link})" for key, link in links.items()]
+        lines += ["## Additional Resources 📚", "", *rows, ""]
+    # The generator leaves no blank at the end of a line, but one empty line at the end of the file.
+    return "\n".join(line.rstrip() for line in "\n".join(lines).split("\n"))
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+def _our_part(asset: Asset, signature: Signature) -> str:
+    needed = [f"`{one.name}`" for one in signature.parameters if one.default is ... and not one.output]
+    rows = [f"| `{one.name}` | `{one.type}` | {one.said} |" for one in signature.outputs()]
+    lines = ["## What must be given", "", ", ".join(needed) or "Nothing.", ""]
+    if rows:
+        lines += ["## Outputs by name", "", "| Name | Type | Description |", "|------|------|-------------|", *rows, ""]
+    lines += ["## Use", "", "```python", f"from {asset.module} import {asset.name}", "```", ""]
+    if asset.kind == "pipeline":
+        lines += [
+            f"Here: `carryover run {asset.name} --param ...`.",
+            f"On a cluster: `carryover submit {asset.name} --host URL`.",
+            "",
+        ]
+    return "\n".join([*lines, "Written by `python -m carryover_kfp.readme` from the docstring; change it there.", ""])
 
 
-def _kind(name: str) -> str:
-    """Return a type as people write it: "system.Model@0.0.1" is Model, "List[String]" is list."""
-    names = {"String": "str", "Integer": "int", "Float": "float", "Boolean": "bool"}
-    if name.startswith("system."):
-        return name.removeprefix("system.").partition("@")[0]
-    return names.get(name) or name.rpartition(".")[2].partition("[")[0].lower()
+def _example(asset: Asset) -> str:
+    path = asset.folder / "example_pipelines.py"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _default(spec: Any) -> str:
-    if not spec.optional:
-        return "required"
-    return "" if spec.default is None else f"`{spec.default!r}`"
+def _wrapped(text: str) -> str:
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    fill = [
+        textwrap.fill(paragraph, width=_WIDTH, break_long_words=False, break_on_hyphens=False)
+        for paragraph in paragraphs
+    ]
+    return "\n\n".join(fill)
 
 
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split())
+def _default(value: Any) -> str:
+    # What has no default is printed as None there, as if that were one.
+    shown = None if value is ... else value
+    return '`""`' if shown == "" else f"`{shown}`"
+
+
+def _title(name: str) -> str:
+    """Return "lastVerified" or "last_verified" as "Last Verified"."""
+    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).replace("_", " ").replace("-", " ").split()
+    return " ".join(word.upper() if word.upper() in _ACRONYMS else word.capitalize() for word in words)
+
+
+def _value(value: Any, depth: int = 0) -> str:
+    """Return a value of metadata.yaml as the catalog shows it: lists and mappings as lines below each other."""
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    if value is None or value in ([], {}):
+        return "None"
+    if isinstance(value, Mapping):
+        said = {_title(key): _value(one, depth + 1) for key, one in value.items()}
+        items = [f"{key}:{one}" if "\n" in one else f"{key}: {one}" for key, one in said.items()]
+    elif isinstance(value, list):
+        items = [
+            ", ".join(f"{_title(key)}: {one}" for key, one in item.items()) if isinstance(item, Mapping) else str(item)
+            for item in value
+        ]
+    else:
+        return str(value)
+    return "".join(f"\n{'  ' * depth}  - {item}" for item in items)
 
 
 def main() -> None:

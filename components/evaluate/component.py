@@ -38,8 +38,7 @@ def evaluate(
         metrics: The scores.
         classification: Confusion matrix (of masks: of pixels) and ROC curve; empty for a regression and for boxes.
         report: One HTML page with all of it.
-        results: Folder with metrics.json, predictions.parquet (of boxes also predictions.coco.json), report.html,
-            result.json and, with stages, matrix.json.
+        results: metrics.json, predictions.parquet (boxes also as COCO), report.html, result.json, stages' matrix.json.
         store: URI that keeps all that lasts, e.g. s3://bucket/carryover.
         model: The Model to score; or model_uri.
         model_uri: Its canonical URI instead of the artifact.

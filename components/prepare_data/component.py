@@ -38,8 +38,7 @@ def prepare_data(
         store: URI that keeps all that lasts, e.g. s3://bucket/carryover.
         validation_source: URIs of data to validate on. Empty: a part of the source.
         test_source: URIs of data to test on. Empty: a part of the source.
-        problem_type: binary, multiclass, classification or regression. Empty: by the label's values. Of pictures:
-            object_detection (COCO and VOC are by themselves), semantic_segmentation.
+        problem_type: binary, multiclass, classification, regression or semantic_segmentation. Empty: by the data.
         column_types: Types that are given and not guessed, e.g. {"zip": "categorical"}.
         train_fraction: Share of the rows to train on.
         validation_fraction: Share of the rows to validate on.

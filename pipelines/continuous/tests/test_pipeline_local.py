@@ -1,0 +1,23 @@
+"""The pipeline `continuous` through kfp's local runner, from rows to its outputs."""
+# kfp makes a component of a function, and the type checker sees the function.
+# pyright: reportFunctionMemberAccess=false, reportArgumentType=false, reportCallIssue=false
+
+import pytest
+
+from ..pipeline import continuous
+
+samples = pytest.importorskip("carryover_kfp.samples", reason="the package carryover is not installed")
+
+
+@pytest.mark.slow
+def test_local_execution(setup_and_teardown_subprocess_runner, tmp_path):
+    """The first run has no champion: its Model becomes it."""
+    store = str(tmp_path / "store")
+    task = continuous(
+        name="reviews",
+        source=[samples.rows(tmp_path)],
+        label=samples.LABEL,
+        store=store,
+        recipe=samples.RECIPE,
+    )
+    assert task.outputs["champion_uri"].startswith(f"{store}/models/")

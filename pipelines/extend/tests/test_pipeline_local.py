@@ -1,0 +1,19 @@
+"""The pipeline `extend` through kfp's local runner, from rows to its outputs."""
+# kfp makes a component of a function, and the type checker sees the function.
+# pyright: reportFunctionMemberAccess=false, reportArgumentType=false, reportCallIssue=false
+
+import pytest
+
+from ..pipeline import extend
+
+samples = pytest.importorskip("carryover_kfp.samples", reason="the package carryover is not installed")
+
+
+@pytest.mark.slow
+def test_local_execution(setup_and_teardown_subprocess_runner, tmp_path):
+    """New rows extend a Model; both are in the store then."""
+    made = samples.trained(tmp_path)
+    new = tmp_path / "new"
+    new.mkdir()
+    task = extend(source=[samples.rows(new, 150)], init_from_uri=made.model_uri, store=made.store)
+    assert task.outputs["model_uri"] != made.model_uri

@@ -1,4 +1,4 @@
-"""Owns the people's verbs of the command line: run, compile, submit, retry; see schedule_command.py for schedule."""
+"""Owns the people's verbs run, compile, submit and retry; schedule and watch have files of their own."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +11,7 @@ from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.steps.results import resolve_store
+from carryover_kfp.pod_options import LOCAL, Flags, effective, local_options, pod_options
 
 LOCAL_ROOT = ".carryover-pipelines"
 
@@ -57,6 +58,27 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def service_account_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --service-account."""
+    return click.option(
+        "--service-account",
+        default="",
+        metavar="NAME",
+        help="The Kubernetes service account of all pods.  [default: the profile's]",
+    )(function)
+
+
+def watcher_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --retry-by-watcher."""
+    return click.option(
+        "--retry-by-watcher",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Let `carryover watch --all`, where it runs, retry a failed run up to N times.",
+    )(function)
+
+
 def arguments(pipeline: Any, *, params: tuple[str, ...], recipe: str, overrides: tuple[str, ...], store: str) -> Any:
     """Return typed arguments from all flags that name one."""
     from carryover_kfp import catalog
@@ -84,18 +106,20 @@ def arguments(pipeline: Any, *, params: tuple[str, ...], recipe: str, overrides:
     help="Where the artifacts of local runs go, a folder a run. What lasts is in the store.",
 )
 @image_option
-def run_command(pipeline_name: str, runner: str, pipeline_root: str, image: str, **flags: Any) -> None:
+@local_options
+def run_command(pipeline_name: str, runner: str, pipeline_root: str, image: str, pods: Flags, **flags: Any) -> None:
     """Run a pipeline here and now, without a cluster.
 
     The same pipeline that `carryover compile` writes, through kfp.local. Each step is a process of its own (or a
     container); a step that is killed is tried again and goes on from its last commit.
     """
     need_kfp()
-    from carryover_kfp import catalog, local
+    from carryover_kfp import catalog, compiling, local
 
     pipeline = catalog.load_pipeline(pipeline_name)
-    values = arguments(pipeline, **flags)
+    values = with_parameters(arguments(pipeline, **flags), pods)
     values = _absolute(values) | {"store": _local_store(str(values.get("store", "")))}
+    values = compiling.complete_job(pipeline, values, image=image)
     catalog.check_complete(pipeline, values)
     finished = local.run_here(pipeline, values, root=Path(pipeline_root), runner=runner, image=image)
     click.echo(f"\npipeline '{pipeline_name}' is done")
@@ -129,16 +153,23 @@ def _local_store(given: str) -> str:
 @click.argument("pipeline_name", metavar="PIPELINE")
 @click.option("-o", "--output", default="", metavar="FILE", help="Where to write.  [default: PIPELINE.yaml]")
 @image_option
-def compile_command(pipeline_name: str, output: str, image: str) -> None:
-    """Write a pipeline as the YAML that Kubeflow Pipelines runs."""
+@pod_options
+def compile_command(pipeline_name: str, output: str, image: str, pods: Flags) -> None:
+    """Write a pipeline as the YAML that Kubeflow Pipelines runs.
+
+    Flags about the launcher become defaults of the pipeline's parameters, which the form of Kubeflow's page then shows.
+    """
     need_kfp()
-    from carryover_kfp import catalog, compiling
+    from carryover_kfp import compiling
 
     path = Path(output or f"{pipeline_name}.yaml")
     if path.suffix not in (".yaml", ".yml"):
         raise WrongInput(f"-o {output}: KFP reads a pipeline from a file that ends in .yaml")
-    compiling.write_compiled(catalog.load_pipeline(pipeline_name), path, image=image)
+    pipeline, account = profiled(pipeline_name, pods, image=image)
+    compiling.write_compiled(pipeline, path, image=image)
     say(f"wrote {path}")
+    if account:
+        say(f"the profile's service account '{account}' has no place in it: say it with each run of it")
 
 
 @click.command("submit")
@@ -149,7 +180,10 @@ def compile_command(pipeline_name: str, output: str, image: str) -> None:
 @click.option("--experiment", default="", help="The experiment that the run belongs to.")
 @click.option("--run-name", default="", help="What the run is called.")
 @click.option("--pipeline-root", default="", metavar="URI", help="Where KFP keeps this run's artifacts.")
-@click.option("--service-account", default="", help="The Kubernetes service account of the run's pods.")
+@service_account_option
+@watcher_option
+@click.option("--watch", is_flag=True, help="Follow the run and retry it when it fails, as `carryover watch` does.")
+@pod_options
 def submit_command(
     pipeline_name: str,
     host: str,
@@ -160,23 +194,73 @@ def submit_command(
     run_name: str,
     pipeline_root: str,
     service_account: str,
+    retry_by_watcher: int,
+    watch: bool,
+    pods: Flags,
     **flags: Any,
 ) -> None:
     """Run a pipeline on a Kubeflow Pipelines server."""
     need_kfp()
-    from carryover_kfp import catalog, compiling, remote
+    from carryover_kfp import compiling, remote, watch_command, watching
 
-    pipeline = catalog.load_pipeline(pipeline_name)
-    values = arguments(pipeline, **flags)
-    catalog.check_complete(pipeline, values)
-    check_shared(values["store"])
+    pipeline, account = profiled(pipeline_name, pods, image=image)
+    values = complete(pipeline, image=image, pods=pods, **flags)
     labels = remote.Labels(
-        run_name=run_name, experiment=experiment, pipeline_root=pipeline_root, service_account=service_account
+        run_name=run_name,
+        experiment=experiment,
+        pipeline_root=pipeline_root,
+        service_account=service_account or account,
+        retries_by_watcher=retry_by_watcher,
     )
     server = remote.Server(host=host, namespace=namespace, token=token)
     submitted = remote.submit(server, compiling.compiled(pipeline, image=image), values, labels=labels)
     click.echo(f"run: {submitted.run_id}")
     click.echo(f"page: {submitted.page}")
+    if watch:
+        watch_command.follow(
+            server, submitted.run_id, most=retry_by_watcher or watch_command.MOST_RETRIES, pace=watching.Pace()
+        )
+
+
+def profiled(pipeline_name: str, pods: Flags, *, image: str) -> tuple[Any, str]:
+    """Return the pipeline as profile and flags want it, and the service account that its runs should have."""
+    from carryover_kfp import catalog, compiling
+
+    pipeline = catalog.load_pipeline(pipeline_name)
+    profile = effective(pods)
+    if not profile:
+        return pipeline, ""
+    return compiling.under(pipeline, profile, image=image), profile.service_account
+
+
+def complete(pipeline: Any, *, image: str, pods: Flags, **flags: Any) -> dict[str, Any]:
+    """Return all arguments of a run on a cluster, checked as far as they can be here."""
+    from carryover_kfp import catalog, compiling
+
+    values = arguments(pipeline, **flags)
+    check_said_once(values, pods)
+    catalog.check_complete(pipeline, values)
+    check_shared(values["store"])
+    return compiling.complete_job(pipeline, values, image=image)
+
+
+def with_parameters(values: dict[str, Any], pods: Flags) -> dict[str, Any]:
+    """Return arguments of a run on this machine, with those flags in them that are parameters of a pipeline."""
+    given = pods.given()
+    for name in given:
+        if name not in LOCAL:
+            raise WrongInput(
+                f"--{name.replace('_', '-')}: says what a cluster's pods are like; `carryover run` makes none, its "
+                "steps have this machine as it is"
+            )
+    check_said_once(values, pods)
+    return values | given
+
+
+def check_said_once(values: dict[str, Any], pods: Flags) -> None:
+    """Raise WrongInput where a flag and --param say the same thing."""
+    for name in set(LOCAL) & set(pods.given()) & set(values):
+        raise WrongInput(f"--{name.replace('_', '-')} and --param {name}=... say the same thing; give one of them")
 
 
 def check_shared(store: str) -> None:
@@ -200,7 +284,12 @@ def retry_command(run_id: str, host: str, namespace: str, token: str) -> None:
 
 def need_kfp() -> None:
     """Raise WrongInput where Kubeflow Pipelines' SDK is not installed."""
+    need_package("kfp")
+
+
+def need_package(name: str) -> None:
+    """Raise WrongInput where a package of Kubeflow Pipelines is not installed."""
     import importlib.util
 
-    if importlib.util.find_spec("kfp") is None:
+    if importlib.util.find_spec(name) is None:
         raise WrongInput("this command needs Kubeflow Pipelines' SDK: pip install 'carryover[kfp]'")

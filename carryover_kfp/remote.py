@@ -1,16 +1,26 @@
-"""Owns what we ask of a Kubeflow Pipelines server: to run a compiled pipeline, and to retry a run that failed."""
+"""Owns what we ask of a Kubeflow Pipelines server: to run a compiled pipeline, and to retry a run that failed.
+
+A run that a watcher may retry says so in its description, where people see it too: see `mark`.
+"""
 
 import contextlib
 import io
 import logging
-import tempfile
+import re
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import yaml
+
 from carryover.ground.errors import CarryoverError, WrongInput
+from carryover_kfp import login
+
+# What the server calls the experiment of runs that name none.
+EXPERIMENT = "Default"
+_MARK = "carryover watch --all retries this run: {} times at most"
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,7 @@ class Server:
     Attributes:
         host: its address, e.g. http://localhost:8080.
         namespace: the profile in a multi-user installation, "" for a single-user one.
-        token: a bearer token, "" for none.
+        token: a bearer token; "" for a pod's own, or for none (see login.py).
     """
 
     host: str
@@ -42,34 +52,65 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a run is called on the server, and where its artifacts go; "" leaves it to the server."""
+    """What a run is called on the server, and where its artifacts go; "" leaves it to the server.
+
+    Attributes:
+        retries_by_watcher: how often `carryover watch --all` may retry it; 0: never.
+    """
 
     run_name: str = ""
     experiment: str = ""
     pipeline_root: str = ""
     service_account: str = ""
+    retries_by_watcher: int = 0
 
 
 def submit(server: Server, pipeline_yaml: str, arguments: Mapping[str, Any], *, labels: Labels) -> Submitted:
-    """Ask the server to run a compiled pipeline now; caching is off, whatever the server's default.
+    """Ask the server to run a compiled pipeline now.
+
+    The SDK's own word for it has no place for a description, so that the run is made by its generated client.
 
     Raises:
-        WrongInput: when the server refuses the request or is not there.
+        WrongInput: when the server refuses the request.
+        CarryoverError: when the server is not there.
     """
-    with speaking_to(server), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pipeline.yaml"
-        path.write_text(pipeline_yaml, encoding="utf-8")
-        result = client(server).create_run_from_pipeline_package(
-            str(path),
-            arguments=dict(arguments),
-            run_name=labels.run_name or None,
-            experiment_name=labels.experiment or None,
-            namespace=server.namespace or None,
-            pipeline_root=labels.pipeline_root or None,
-            service_account=labels.service_account or None,
-            enable_caching=False,
+    import kfp_server_api
+
+    spec = package(pipeline_yaml)
+    name = spec.get("pipeline_spec", spec)["pipelineInfo"]["name"]
+    with speaking_to(server):
+        experiment: Any = client(server).create_experiment(
+            labels.experiment or EXPERIMENT, namespace=server.namespace or None
         )
-    return Submitted(run_id=result.run_id, page=_page(server, result.run_id))
+        run = kfp_server_api.V2beta1Run(
+            experiment_id=experiment.experiment_id,
+            display_name=labels.run_name or f"{name} {time.strftime('%Y-%m-%d %H-%M-%S')}",
+            description=mark(labels.retries_by_watcher) or None,
+            pipeline_spec=spec,
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(
+                parameters=dict(arguments), pipeline_root=labels.pipeline_root or None
+            ),
+            service_account=labels.service_account or None,
+        )
+        made: Any = kfp_server_api.RunServiceApi(connection(server)).run_service_create_run(run)
+    return Submitted(run_id=made.run_id, page=page(server, made.run_id))
+
+
+def package(pipeline_yaml: str) -> dict[str, Any]:
+    """Return a compiled pipeline as the API takes it: with what is said of its pods beside it, where there is any."""
+    spec, *more = yaml.safe_load_all(pipeline_yaml)
+    return {"pipeline_spec": spec, "platform_spec": more[0]} if more else spec
+
+
+def mark(times: int) -> str:
+    """Return the description of a run that a watcher may retry so many times, "" for 0."""
+    return _MARK.format(times) if times else ""
+
+
+def marked(description: str | None) -> int:
+    """Return how often a watcher may retry a run or schedule with this description; 0 where it is not marked."""
+    found = re.search(re.escape(_MARK).replace(r"\{\}", r"(\d+)"), description or "")
+    return int(found[1]) if found else 0
 
 
 def retry(server: Server, run_id: str) -> Submitted:
@@ -84,7 +125,7 @@ def retry(server: Server, run_id: str) -> Submitted:
 
     with speaking_to(server):
         kfp_server_api.RunServiceApi(connection(server)).run_service_retry_run(run_id)
-    return Submitted(run_id=run_id, page=_page(server, run_id))
+    return Submitted(run_id=run_id, page=page(server, run_id))
 
 
 def connection(server: Server) -> Any:
@@ -92,10 +133,8 @@ def connection(server: Server) -> Any:
     import kfp_server_api
 
     configuration = kfp_server_api.Configuration(host=server.host.rstrip("/"))
-    if server.token:
-        configuration.api_key["authorization"] = server.token
-        configuration.api_key_prefix["authorization"] = "Bearer"
-    return kfp_server_api.ApiClient(configuration)
+    login.log_in(configuration, server.token)
+    return kfp_server_api.ApiClient(configuration, **login.browser_login())
 
 
 def client(server: Server) -> Any:
@@ -104,10 +143,16 @@ def client(server: Server) -> Any:
     import kfp_server_api
 
     kfp_server_api.HealthzServiceApi(connection(server)).healthz_service_get_healthz()
-    return kfp.Client(host=server.host, namespace=server.namespace or "kubeflow", existing_token=server.token or None)
+    return kfp.Client(
+        host=server.host,
+        namespace=server.namespace or "kubeflow",
+        existing_token=server.token or None,
+        credentials=login.pod_credentials(),
+    )
 
 
-def _page(server: Server, run_id: str) -> str:
+def page(server: Server, run_id: str) -> str:
+    """Return the address of the page that shows a run."""
     return f"{server.host.rstrip('/')}/#/runs/details/{run_id}"
 
 
@@ -135,7 +180,7 @@ def speaking_to(server: Server) -> Iterator[None]:
 def _refused(server: Server, error: Any) -> CarryoverError:
     text = f"{server.host} answers {error.status} {error.reason}: {_line(error.body or '')}"
     if error.status in (401, 403):
-        return WrongInput(f"{text}; log in, or give --token (CARRYOVER_KFP_TOKEN)")
+        return WrongInput(f"{text}; {login.advice(error.status)}")
     return WrongInput(text) if 400 <= (error.status or 0) < 500 else CarryoverError(text)
 
 

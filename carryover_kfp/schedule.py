@@ -12,10 +12,8 @@ from typing import Any
 
 from carryover.ground.errors import WrongInput
 from carryover_kfp.cron import check_cron
-from carryover_kfp.remote import Labels, Server, client, connection, speaking_to
+from carryover_kfp.remote import EXPERIMENT, Labels, Server, client, connection, mark, speaking_to
 
-# What the server calls the experiment of runs that name none.
-EXPERIMENT = "Default"
 _PAGE = 100
 
 
@@ -53,6 +51,7 @@ def add(
         made = kfp.create_recurring_run(
             experiment_id=experiment.experiment_id,
             job_name=name,
+            description=mark(labels.retries_by_watcher) or None,
             cron_expression=expression,
             max_concurrency=1,
             no_catchup=True,

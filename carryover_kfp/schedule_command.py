@@ -6,14 +6,22 @@ from typing import Any
 import click
 
 from carryover.ground.errors import WrongInput
-from carryover_kfp.commands import arguments, check_shared, image_option, need_kfp, parameter_options, server_options
+from carryover_kfp.commands import (
+    complete,
+    image_option,
+    need_kfp,
+    parameter_options,
+    profiled,
+    server_options,
+    service_account_option,
+    watcher_option,
+)
+from carryover_kfp.pod_options import Flags, pod_options
 
 
 def _label_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a schedule's runs are called and belong to."""
-    function = click.option("--service-account", default="", help="The Kubernetes service account of the runs' pods.")(
-        function
-    )
+    function = watcher_option(service_account_option(function))
     function = click.option("--pipeline-root", default="", metavar="URI", help="Where KFP keeps the runs' artifacts.")(
         function
     )
@@ -39,6 +47,7 @@ def _label_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_label_options
 @parameter_options
 @image_option
+@pod_options
 def schedule_command(
     pipeline_name: str,
     host: str,
@@ -48,6 +57,7 @@ def schedule_command(
     pause: str,
     resume: str,
     delete: str,
+    pods: Flags,
     **flags: Any,
 ) -> None:
     """Run a pipeline again and again on a Kubeflow Pipelines server, one run at a time.
@@ -70,14 +80,14 @@ def schedule_command(
     ]
     if len(asked) != 1:
         raise WrongInput("carryover schedule: say one thing: a PIPELINE to run, --list, --pause, --resume or --delete")
-    idle = [name for name, value in flags.items() if value and name != "image"]
+    idle = [name for name, value in (flags | pods.given()).items() if value and name != "image"]
     if idle and not pipeline_name:
         names = ", ".join(
             "--" + {"overrides": "set", "params": "param"}.get(name, name).replace("_", "-") for name in idle
         )
         raise WrongInput(f"{names}: belongs to a PIPELINE that is to be scheduled, not to {asked[0]}")
     if pipeline_name:
-        _add(server, pipeline_name, **flags)
+        _add(server, pipeline_name, pods=pods, **flags)
     elif listed:
         found = schedule.schedules(server)
         for one in found:
@@ -100,17 +110,22 @@ def _add(
     experiment: str,
     pipeline_root: str,
     service_account: str,
+    retry_by_watcher: int,
+    pods: Flags,
     **flags: Any,
 ) -> None:
-    from carryover_kfp import catalog, compiling, remote, schedule
+    from carryover_kfp import compiling, remote, schedule
 
     if not cron:
         raise WrongInput("--cron: missing; say when, e.g. '0 30 3 * * *' for every day at 3:30, or @daily")
-    pipeline = catalog.load_pipeline(pipeline_name)
-    values = arguments(pipeline, **flags)
-    catalog.check_complete(pipeline, values)
-    check_shared(values["store"])
-    labels = remote.Labels(experiment=experiment, pipeline_root=pipeline_root, service_account=service_account)
+    pipeline, account = profiled(pipeline_name, pods, image=image)
+    values = complete(pipeline, image=image, pods=pods, **flags)
+    labels = remote.Labels(
+        experiment=experiment,
+        pipeline_root=pipeline_root,
+        service_account=service_account or account,
+        retries_by_watcher=retry_by_watcher,
+    )
     made = schedule.add(
         server,
         compiling.compiled(pipeline, image=image),

@@ -102,7 +102,8 @@ def make_context(folder: Path, *, mmcv_wheel: str = "") -> dict[str, str]:
     detection = entries(str(ROOT / "images" / "requirements-detection.lock"))
     (folder / "mmcv").mkdir()
     write_lock(folder / "uv.lock", pins, "uv")
-    write_lock(folder / "kfp.lock", pins, "kfp")
+    # The second is for `carryover watch`; what it needs itself is there already.
+    write_lock(folder / "kfp.lock", pins, "kfp", "kfp-server-api")
     write_lock(folder / "mmcv" / "build.lock", pins, "ninja")
     write_lock(folder / "mmcv" / "mmcv.lock", detection, "mmcv")
     shutil.copy(ROOT / "images" / "requirements-detection.lock", folder / "detection.lock")
@@ -117,11 +118,14 @@ def make_context(folder: Path, *, mmcv_wheel: str = "") -> dict[str, str]:
     }
 
 
-def write_lock(path: Path, pins: Mapping[str, str], name: str) -> None:
-    """Write the entries of one package to a lock of their own."""
-    found = [text for pin, text in pins.items() if pin.startswith(f"{name}==")]
-    if not found:
-        raise SystemExit(f"build_images: no lock pins {name}: make lock")
+def write_lock(path: Path, pins: Mapping[str, str], *names: str) -> None:
+    """Write the entries of some packages to a lock of their own."""
+    found: list[str] = []
+    for name in names:
+        entries_of = [text for pin, text in pins.items() if pin.startswith(f"{name}==")]
+        if not entries_of:
+            raise SystemExit(f"build_images: no lock pins {name}: make lock")
+        found += entries_of
     path.write_text("\n".join(found) + "\n")
 
 

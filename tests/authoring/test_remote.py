@@ -54,15 +54,15 @@ def test_submit_sends_the_pipeline_and_its_parameters(server, carryover_cli, tmp
 
 
 def test_submit_logs_in_with_a_token(server, carryover_cli):
-    server.token = "secret"
+    server.token = "a-bearer-token"
     refused = carryover_cli("submit", "train", "--host", server.url, *SUBMIT)
     assert refused.rc == 2
     assert "401" in refused.stderr
     assert "--token" in refused.stderr
     assert "Traceback" not in refused.stderr
-    taken = carryover_cli("submit", "train", "--host", server.url, *SUBMIT, env={"CARRYOVER_KFP_TOKEN": "secret"})
+    taken = carryover_cli("submit", "train", "--host", server.url, *SUBMIT, env={"CARRYOVER_KFP_TOKEN": "a-bearer-token"})
     assert taken.rc == 0, taken.stderr
-    assert "secret" not in taken.stdout + taken.stderr + refused.stdout + refused.stderr
+    assert "a-bearer-token" not in taken.stdout + taken.stderr + refused.stdout + refused.stderr
 
 
 @pytest.mark.parametrize(

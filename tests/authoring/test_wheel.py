@@ -15,6 +15,7 @@ FOLDERS = {
     "carryover_kfp": "carryover_kfp",
     "components": "carryover_kfp/components",
     "pipelines": "carryover_kfp/pipelines",
+    "profiles": "carryover_kfp/profiles",
 }
 
 
@@ -63,6 +64,9 @@ def test_the_wheel_alone_knows_every_verb_and_pipeline(wheel, tmp_path):
         "assert carryover_kfp.__file__.startswith(sys.argv[1]), carryover_kfp.__file__\n"
         "assert components.__file__.startswith(sys.argv[1]), components.__file__\n"
         "[catalog.load_component(name) for name in catalog.components()]\n"
+        "from carryover_kfp import profile\n"
+        "[profile.build_profile(profile.read_document(name), name=name) for name in profile.shipped()]\n"
+        "assert 'spot-gpu' in profile.shipped()\n"
         "print([len(compiling.compiled(catalog.load_pipeline(name))) > 1000 for name in catalog.pipelines()])\n"
     )
     command = [sys.executable, "-I", "-c", code, str(tmp_path / "site")]
@@ -77,4 +81,5 @@ def test_the_wheel_plugs_in_the_verbs(wheel):
         text = archive.read(name).decode()
     for verb in ("compile", "retry", "run", "submit"):
         assert f"{verb} = carryover_kfp.commands:{verb}_command" in text
-    assert "schedule = carryover_kfp.schedule_command:schedule_command" in text
+    for verb in ("schedule", "watch"):
+        assert f"{verb} = carryover_kfp.{verb}_command:{verb}_command" in text

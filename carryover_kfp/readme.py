@@ -45,14 +45,24 @@ def page(asset: Asset) -> str:
     return f"{_catalogs_part(asset, signature)}\n\n{CUSTOM}\n\n{_our_part(asset, signature)}"
 
 
-def index(title: str, kind: str, assets: Iterable[Asset]) -> str:
-    """Return the README of a category as the catalog writes it: one line for each of its `assets`."""
-    rows = sorted((_title(asset.facts()["name"]), asset) for asset in assets)
-    lines = [f"- [{name}](./{asset.name}/README.md): {_first_line(asset)[:_WIDTH]}" for name, asset in rows]
-    head = (
-        f"# {_title(title)} {kind}\n\nThis directory contains {kind.lower()} in the **{_title(title)}** category:\n\n"
-    )
-    return head + "\n".join(lines) + "\n"
+def category_index(name: str, kind: str, assets: Iterable[Asset], below: Iterable[str]) -> str:
+    """Return the README of a category as the catalog writes it: a line for each of its assets and each folder in it."""
+    about = f"This directory contains {kind.lower()} in the **{_title(name)}** category:"
+    lines = [f"# {_title(name)} {kind}", "", about, "", *_index_lines(assets)]
+    if below:
+        lines += ["## Subcategories", "", *(f"- [{_title(one)}](./{one}/README.md)" for one in sorted(below))]
+    return "\n".join([*lines, ""])
+
+
+def subcategory_index(name: str, kind: str, assets: Iterable[Asset]) -> str:
+    """Return the README of a folder within a category as the catalog writes it."""
+    about = f"This subcategory contains {kind.lower()} in the **{_title(name)}** group:"
+    return "\n".join([f"# {_title(name)}", "", about, "", *_index_lines(assets), ""])
+
+
+def _index_lines(assets: Iterable[Asset]) -> list[str]:
+    rows = sorted((_title(asset.facts()["name"]), asset.name, _first_line(asset)) for asset in assets)
+    return [f"- [{shown}](./{name}/README.md): {overview[:_WIDTH]}" for shown, name, overview in rows]
 
 
 def _first_line(asset: Asset) -> str:

@@ -32,8 +32,6 @@ CATEGORIES = ("data_processing", "deployment", "evaluation", "training")
 # The catalog's own list, and the one exception to it: our image before it is one of theirs, never by a moving tag.
 IMAGES = (r"ghcr\.io/kubeflow/.*", r"python:\d+\.\d+.*")
 OUR_IMAGE = r"carryover:v\d+\.\d+\.\d+"
-_TOP_LEVEL = {"kfp", "pytest"}
-_TOP_LEVEL_OF_PIPELINES = {PACKAGE, "carryover_kfp"}
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,10 @@ def _packages(asset: Asset) -> Iterator[str]:
 
 
 def _imports(asset: Asset) -> Iterator[str]:
-    allowed = {*sys.stdlib_module_names, *_TOP_LEVEL}
+    allowed = {*sys.stdlib_module_names, "kfp", "pytest"}
     if asset.kind == "pipeline":
-        allowed |= _TOP_LEVEL_OF_PIPELINES
+        # A pipeline may import the package that it is part of.
+        allowed.add(asset.module.partition(".")[0])
     for path in sorted(asset.folder.rglob("*.py")):
         for name, line in _top_level(ast.parse(path.read_text(encoding="utf-8"))):
             if name.partition(".")[0] not in allowed:
@@ -120,16 +119,15 @@ def _image(asset: Asset) -> Iterator[str]:
         image = given.get("base_image")
         if not (isinstance(image, ast.Constant) and isinstance(image.value, str)):
             yield "base_image must be a literal in the decorator: it is found and replaced without running the file"
-        elif not _allowed(image.value):
-            yield _not_allowed(image.value)
+        else:
+            yield from _foreign(asset, {image.value})
 
 
-def _allowed(image: str) -> bool:
-    return any(re.fullmatch(pattern, image) for pattern in (*IMAGES, OUR_IMAGE))
-
-
-def _not_allowed(image: str) -> str:
-    return f"the image {image} is none of the catalog's ({', '.join(IMAGES)}), nor ours with a full version"
+def _foreign(asset: Asset, images: Iterable[str]) -> Iterator[str]:
+    patterns = IMAGES if asset.module.startswith(f"{PACKAGE}.") else (*IMAGES, OUR_IMAGE)
+    for image in sorted(images):
+        if not any(re.fullmatch(pattern, image) for pattern in patterns):
+            yield f"the image {image} is none of those allowed: {', '.join(patterns)}"
 
 
 def _docstring(asset: Asset) -> Iterator[str]:
@@ -169,7 +167,7 @@ def _compiles(asset: Asset) -> Iterator[str]:
         except Exception as error:
             yield f"{path.name} does not compile: {' '.join(str(error).split())}"
         else:
-            yield from (f"{path.name}: {_not_allowed(image)}" for image in sorted(images) if not _allowed(image))
+            yield from (f"{path.name}: {said}" for said in _foreign(asset, images))
 
 
 def _loaded(path: Path) -> ModuleType:

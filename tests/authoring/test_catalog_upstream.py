@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from carryover_kfp import retries, rules
+from carryover_kfp import catalog, retries, rules
 from carryover_kfp.assets import ours
 from tools import upstream
 
@@ -44,8 +44,7 @@ def test_retries_there_are_retries_here(tree: Path) -> None:
     """The module that pipelines share is written anew, because ours also knows profiles."""
     from kfp import compiler, dsl
 
-    from carryover_kfp.components.promote import promote
-
+    promote = catalog.load_component("promote")
     made: dict[str, object] = {}
     exec(compile((tree / "pipelines/training/carryover/shared/retries.py").read_text(), "retries.py", "exec"), made)
 

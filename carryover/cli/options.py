@@ -95,7 +95,7 @@ _TRAINING = (
         type=click.Choice(list(LAUNCHERS)),
         default=TORCHRUN,
         show_default=True,
-        help="Who starts the ranks: torchrun, here.",
+        help="Who starts the ranks: torchrun, here, or a TrainJob of Kubeflow Trainer, which this then waits for.",
     ),
     click.option(
         "--num-nodes",
@@ -103,11 +103,26 @@ _TRAINING = (
         default=1,
         show_default=True,
         metavar="N",
-        help="Machines that train together, each started with the same command but for --node-rank.",
+        help="Machines that train together: pods of a TrainJob, or each with the same command but for --node-rank.",
     ),
     click.option("--node-rank", type=int, default=None, metavar="R", help="Which of them this is; 0 leads."),
     click.option("--master-addr", default="", metavar="HOST", help="Name or address of node 0."),
     click.option("--master-port", type=int, default=PORT, show_default=True, metavar="P", help="Where node 0 listens."),
+    click.option(
+        "--job",
+        default="",
+        metavar="FILE",
+        help="With --launcher trainjob, what its pods are (image, gpu, memory, queue ..): a YAML file, or YAML text.",
+    ),
+    click.option(
+        "--lease",
+        default="",
+        metavar="NAME",
+        help="Of a TrainJob's pods: save and end with 76 when nobody who waits moves this lease on any more.",
+    ),
+    click.option(
+        "--lease-seconds", type=float, default=1800, show_default=True, metavar="SECONDS", help="How long it may stand."
+    ),
     click.option(
         "--time-limit", type=float, default=None, metavar="SECONDS", help="Training time; see resume.time_limit."
     ),

@@ -28,7 +28,7 @@ def resolve_store(store: str) -> str:
     if in_cluster():
         if not store:
             raise WrongInput("store: missing; in a cluster it must be given, e.g. s3://bucket/carryover")
-        if storage.scheme_of(store) in ("file", "memory"):
+        if is_of_machine(store):
             raise WrongInput(
                 f"store: '{store}' is inside this pod and ends with it; give an object store, e.g. s3://bucket/carryover"
             )
@@ -36,6 +36,11 @@ def resolve_store(store: str) -> str:
     if not store:
         say(f"store: {uri} (default; --store URI for another)")
     return uri
+
+
+def is_of_machine(uri: str) -> bool:
+    """Tell whether a place is this machine's own disk or memory, which no other machine can be sure to see."""
+    return storage.scheme_of(uri) in ("file", "memory")
 
 
 def probe(store: Store) -> None:

@@ -26,14 +26,18 @@ from carryover.ground.config import check
 from carryover.ground.console import say, warn
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, WrongInput
 from carryover.launch import hardware, ranks
-from carryover.launch.nodes import PORT, TORCHRUN, nodes_of, ranks_asked
+from carryover.launch.job import JobSettings, image_of, read_settings
+from carryover.launch.nodes import PORT, TORCHRUN, TRAINJOB, is_trainjob_node, nodes_of, ranks_asked
 from carryover.models.assembly import choose
 from carryover.steps import parent as parents
 from carryover.steps.attempt import Launch, follow, inputs_of, lead
 from carryover.steps.delivery import deliver, result_of, unchanged
+from carryover.steps.job_command import Wish, command_of
+from carryover.steps.lease import under_lease
 from carryover.steps.plan import Plan, make_plan, settings_of
-from carryover.steps.results import write_result
+from carryover.steps.results import is_of_machine, resolve_store, write_result
 from carryover.steps.teacher import check_teacher
+from carryover.steps.trainjob import ask, train_by_job
 from carryover.steps.transfer import check_gaps, fetch
 from carryover.tasks.task import make_task
 from carryover.train import recipe as recipes
@@ -75,6 +79,9 @@ def train_ddp(
     node_rank: int | None = None,
     master_addr: str = "",
     master_port: int = PORT,
+    job: str = "",
+    lease: str = "",
+    lease_seconds: float = 1800,
 ) -> dict[str, Any]:
     """Train, or go on training, and return the result (also in DIR/result.json).
 
@@ -99,12 +106,14 @@ def train_ddp(
         num_nodes, node_rank, master_addr, master_port: which machine of how many this is, and where node 0 is found;
             a pod of a TrainJob knows all of it. Every node is started with the same inputs; node 0 gives the result,
             the others {}.
+        launcher: "torchrun" (ranks here) or "trainjob": a TrainJob of `num_nodes` pods trains, and is waited for.
+        job: settings of its pods: path of a YAML file, or YAML text; see `launch.job.JobSettings`.
+        lease, lease_seconds: of a pod: train only as long as somebody moves this lease on. "": as long as it takes.
 
     Raises:
         CarryoverError: with the exit code of the design.
     """
     started = time.monotonic()
-    ranks.check_torchrun()
     nodes = nodes_of(
         launcher=launcher,
         num_nodes=num_nodes,
@@ -112,6 +121,9 @@ def train_ddp(
         master_addr=master_addr,
         master_port=master_port,
     )
+    settings = _settings(launcher, job, store)
+    if settings is None:
+        ranks.check_torchrun()
     check(nproc_per_node is None or nproc_per_node >= 1, "--nproc-per-node", nproc_per_node, "1 or more")
     check(time_limit is None or time_limit > 0, "--time-limit", time_limit, "above 0 seconds")
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
@@ -144,10 +156,32 @@ def train_ddp(
                 return {}
             return write_result(unchanged(error, init_from, dataset, store, output, started), output, outputs_dir)
         check_gaps(plan.home, strict=strict)
+        if settings:
+            wish = Wish(
+                recipe=recipe,
+                overrides=overrides,
+                run_key=run_key,
+                init_from=init_from,
+                grow_classes=grow_classes,
+                backbone=backbone,
+                strict=strict,
+                takeover=takeover,
+                resume=resume,
+                time_limit=time_limit,
+                grace_seconds=grace_seconds,
+                trust_pickle=trust_pickle,
+            )
+            finish = _finished(plan) or _by_job(plan, wish, settings, num_nodes, nproc_per_node, owner)
+            card = deliver(plan, finish, output)
+            return write_result(result_of(plan, finish, card, time.monotonic() - started), output, outputs_dir)
         launch = Launch(ranks_asked(nproc_per_node), grace_seconds, trust_pickle, strict, nodes)
         if not nodes.leads:
-            return _follow(plan, launch)
-        finish = _finished(plan) or _train(plan, owner, takeover, resume, launch)
+            with under_lease(plan.home.store, lease, lease_seconds, leads=False):
+                return _follow(plan, launch)
+        finish = _finished(plan)
+        if finish is None:
+            with under_lease(plan.home.store, lease, lease_seconds, leads=True):
+                finish = _train(plan, owner, takeover, resume, launch)
         card = deliver(plan, finish, output)
         return write_result(result_of(plan, finish, card, time.monotonic() - started), output, outputs_dir)
 
@@ -174,6 +208,39 @@ def _finished(plan: Plan) -> Record | None:
     return finish
 
 
+def _settings(launcher: str, job: str, store: str) -> JobSettings | None:
+    """Return the settings of the TrainJob that is to train, None where ranks are started here."""
+    if launcher != TRAINJOB or is_trainjob_node():
+        if job:
+            raise WrongInput("--job: it says what the pods of a TrainJob are; give --launcher trainjob with it")
+        return None
+    settings = read_settings(job)
+    image_of(settings)
+    if is_of_machine(resolve_store(store)):
+        raise WrongInput(
+            f"store: '{store or 'none given'}' is this machine's own, which the pods of a TrainJob can't reach; give "
+            "an object store, e.g. s3://bucket/carryover"
+        )
+    return settings
+
+
+def _by_job(plan: Plan, wish: Wish, settings: JobSettings, nodes: int, asked: int | None, owner: str) -> Record:
+    """Have a TrainJob train the run, and return the finish record."""
+    check_teacher(plan.recipe.distiller, plan.card)
+    count = ranks_of(plan.recipe.env, asked, gpus=lambda: settings.gpu)
+    job = ask(plan, settings, command_of(plan, wish), nodes=nodes, ranks=count, owner=owner)
+    _announce(plan, f"TrainJob: {nodes} nodes of {count} rank{'' if count == 1 else 's'}")
+    _obey(plan.home, wish.resume, job.owner)
+    train_by_job(plan, job)
+    finish = plan.home.finish_record()
+    if finish is None:
+        raise CarryoverError(
+            f"run {plan.run_key}: its TrainJob is complete, but the run has no finish record; is {image_of(settings)} "
+            "of this version?"
+        )
+    return finish
+
+
 def _follow(plan: Plan, launch: Launch) -> dict[str, Any]:
     """Be a node that does not lead, to the end of the run; it leaves nothing behind."""
     if not _finished(plan):
@@ -192,7 +259,7 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
     check_teacher(plan.recipe.distiller, plan.card)
     count = ranks_of(plan.recipe.env, launch.asked, gpus=hardware.gpus)
     begins = fetch(plan)
-    _announce(plan, launch.nodes.words(count), count)
+    _announce(plan, f"ranks: {launch.nodes.words(count)}, {hardware.thread_words(count)}")
     _obey(home, resume, owner)
     fruitless = home.fruitless_attempts(owner) if owner else 0
     if fruitless >= MOST_FRUITLESS:
@@ -213,7 +280,7 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
     return finish
 
 
-def _announce(plan: Plan, ranks_there: str, count: int) -> None:
+def _announce(plan: Plan, where: str) -> None:
     """Say what is about to happen, and what a person may have meant instead."""
     if plan.home.exists():
         say(f"run {plan.run_key} exists: going on with it")
@@ -242,7 +309,7 @@ def _announce(plan: Plan, ranks_there: str, count: int) -> None:
         warn("the validation split is empty: no checks, no early stopping, and the last weights are the final ones")
     if words := plan.recipe.env.strategy_words():
         say(words)
-    say(f"home: {plan.home.store.uri}   ranks: {ranks_there}, {hardware.thread_words(count)}")
+    say(f"home: {plan.home.store.uri}   {where}")
 
 
 def _obey(home: RunHome, resume: str, owner: str) -> None:

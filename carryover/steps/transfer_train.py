@@ -39,6 +39,9 @@ def transfer_train(
     node_rank: int | None = None,
     master_addr: str = "",
     master_port: int = PORT,
+    job: str = "",
+    lease: str = "",
+    lease_seconds: float = 1800,
 ) -> dict[str, Any]:
     """Train a new task from other weights, or go on with it, and return the result (also in DIR/result.json).
 
@@ -47,8 +50,8 @@ def transfer_train(
             with a state dict, or a name of timm's or the hub's.
         strict: whether any gap (new tensors but for heads, resized or ignored ones) is an error.
         dataset, store, output, outputs_dir, recipe, overrides, run_key, owner, takeover, resume, nproc_per_node,
-            time_limit, grace_seconds, trust_pickle, launcher, num_nodes, node_rank, master_addr, master_port: as in
-            train-ddp.
+            time_limit, grace_seconds, trust_pickle, launcher, num_nodes, node_rank, master_addr, master_port, job,
+            lease, lease_seconds: as in train-ddp.
 
     Raises:
         CarryoverError: with the exit code of the design.
@@ -77,4 +80,7 @@ def transfer_train(
         node_rank=node_rank,
         master_addr=master_addr,
         master_port=master_port,
+        job=job,
+        lease=lease,
+        lease_seconds=lease_seconds,
     )

@@ -13,12 +13,8 @@ from tests.authoring import kfp_server
 
 @pytest.fixture
 def server(monkeypatch, tmp_path) -> Iterator[kfp_server.KfpServer]:
-    # A context that a person keeps for another server must not matter here.
-    monkeypatch.setenv("HOME", str(tmp_path))
-    server, http = kfp_server.start()
-    yield server
-    http.shutdown()
-    http.server_close()
+    with kfp_server.serving(monkeypatch, tmp_path) as server:
+        yield server
 
 
 SUBMIT = ("--param", "source=s3://bucket/a.csv", "--param", "label=stars", "--store", "s3://bucket/carryover")
@@ -60,7 +56,9 @@ def test_submit_logs_in_with_a_token(server, carryover_cli):
     assert "401" in refused.stderr
     assert "--token" in refused.stderr
     assert "Traceback" not in refused.stderr
-    taken = carryover_cli("submit", "train", "--host", server.url, *SUBMIT, env={"CARRYOVER_KFP_TOKEN": "a-bearer-token"})
+    taken = carryover_cli(
+        "submit", "train", "--host", server.url, *SUBMIT, env={"CARRYOVER_KFP_TOKEN": "a-bearer-token"}
+    )
     assert taken.rc == 0, taken.stderr
     assert "a-bearer-token" not in taken.stdout + taken.stderr + refused.stdout + refused.stderr
 

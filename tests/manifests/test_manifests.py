@@ -48,6 +48,12 @@ def test_every_file_is_in_an_overlay_but_the_secret_s_form():
     assert there == named_files
 
 
+def test_the_secret_s_form_is_a_secret(schemas):
+    form = yaml.safe_load((manifests.ROOT / "base" / "secret.example.yaml").read_text())
+    assert manifest_schemas.problems(form, schemas) == []
+    assert manifest_schemas.problems({**form, "planted": {}}, schemas) != []
+
+
 def test_no_file_has_a_secret_s_value():
     assert manifests.files_with_secrets() == []
     assert secret_values("kind: Secret\nstringData: {AWS_SECRET_ACCESS_KEY: abc, AWS_REGION: ''}\n") == [

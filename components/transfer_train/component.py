@@ -26,6 +26,9 @@ def transfer_train(
     resume: str = "auto",
     nproc_per_node: int = 0,
     time_limit: float = 0.0,
+    launcher: str = "torchrun",
+    num_nodes: int = 1,
+    job: str = "",
 ) -> NamedTuple(
     "Outputs",
     [("model_uri", str), ("run_key", str), ("checkpoint_uri", str), ("optimizer_steps", int), ("lost_steps", int)],
@@ -49,6 +52,9 @@ def transfer_train(
         resume: auto, never (refuse a run of another owner) or must (refuse to start from zero).
         nproc_per_node: Ranks on this machine. 0: one for each GPU that env.num_gpus allows, one without any.
         time_limit: Seconds of training after which it ends with the best so far. 0: no limit.
+        launcher: torchrun (in this step's pod) or trainjob (Kubeflow Trainer's, which this step asks for and follows).
+        num_nodes: Nodes of the TrainJob, each a pod.
+        job: Settings of the TrainJob as YAML text: image, cpu, memory, gpu, tolerations, queue and others.
 
     Returns:
         model_uri: Where the model lies in the store.
@@ -75,6 +81,9 @@ def transfer_train(
             resume=resume,
             nproc_per_node=nproc_per_node or None,
             time_limit=time_limit or None,
+            launcher=launcher,
+            num_nodes=num_nodes,
+            job=job,
         )
         model.metadata.update(metadata(result))
         for name, value in finite_metrics(result["metrics"]).items():

@@ -47,6 +47,9 @@ def continuous(
     confident: bool = False,
     nproc_per_node: int = 0,
     time_limit: float = 0.0,
+    launcher: str = "torchrun",
+    num_nodes: int = 1,
+    job: str = "",
     metric: list[str] = [],
 ) -> NamedTuple("Outputs", OUTPUTS):
     """New data extend the champion; the better one of both is the next champion.
@@ -73,6 +76,9 @@ def continuous(
         confident: Whether the 95 % interval must hold both too.
         nproc_per_node: Ranks on the training machine. 0: one for each GPU that env.num_gpus allows.
         time_limit: Seconds of training after which it ends with the best so far. 0: no limit.
+        launcher: torchrun (training in its step's pod) or trainjob (Kubeflow Trainer's, which the step follows).
+        num_nodes: Nodes of the TrainJob, each a pod.
+        job: Settings of the TrainJob as YAML text: image, cpu, memory, gpu, tolerations, queue and others.
         metric: Names of the scores, the main one first. Empty: those usual for the problem type.
 
     Returns:
@@ -109,6 +115,9 @@ def continuous(
                 owner=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
                 nproc_per_node=nproc_per_node,
                 time_limit=time_limit,
+                launcher=launcher,
+                num_nodes=num_nodes,
+                job=job,
             )
         )
         judged = with_preemption(

@@ -48,6 +48,9 @@ def extend(
     resume: str = "auto",
     nproc_per_node: int = 0,
     time_limit: float = 0.0,
+    launcher: str = "torchrun",
+    num_nodes: int = 1,
+    job: str = "",
     metric: list[str] = [],
 ) -> NamedTuple("Outputs", OUTPUTS):
     """Extend a Model by new data, and say what it gained on them and forgot of the old ones.
@@ -72,6 +75,9 @@ def extend(
         resume: auto, never (refuse a run of another owner) or must (refuse to start from zero).
         nproc_per_node: Ranks on the training machine. 0: one for each GPU that env.num_gpus allows.
         time_limit: Seconds of training after which it ends with the best so far. 0: no limit.
+        launcher: torchrun (training in its step's pod) or trainjob (Kubeflow Trainer's, which the step follows).
+        num_nodes: Nodes of the TrainJob, each a pod.
+        job: Settings of the TrainJob as YAML text: image, cpu, memory, gpu, tolerations, queue and others.
         metric: Names of the scores, the main one first. Empty: those usual for the problem type.
 
     Returns:
@@ -114,6 +120,9 @@ def extend(
             resume=resume,
             nproc_per_node=nproc_per_node,
             time_limit=time_limit,
+            launcher=launcher,
+            num_nodes=num_nodes,
+            job=job,
         )
     )
     judged = with_preemption(

@@ -37,6 +37,9 @@ def train(
     resume: str = "auto",
     nproc_per_node: int = 0,
     time_limit: float = 0.0,
+    launcher: str = "torchrun",
+    num_nodes: int = 1,
+    job: str = "",
     metric: list[str] = [],
 ) -> NamedTuple("Outputs", OUTPUTS):
     """Prepare data, train a model that survives preemption, evaluate it.
@@ -56,6 +59,9 @@ def train(
         resume: auto, never (refuse a run of another owner) or must (refuse to start from zero).
         nproc_per_node: Ranks on the training machine. 0: one for each GPU that env.num_gpus allows.
         time_limit: Seconds of training after which it ends with the best so far. 0: no limit.
+        launcher: torchrun (training in its step's pod) or trainjob (Kubeflow Trainer's, which the step follows).
+        num_nodes: Nodes of the TrainJob, each a pod.
+        job: Settings of the TrainJob as YAML text: image, cpu, memory, gpu, tolerations, queue and others.
         metric: Names of the scores. Empty: those usual for the problem type.
 
     Returns:
@@ -83,6 +89,9 @@ def train(
             resume=resume,
             nproc_per_node=nproc_per_node,
             time_limit=time_limit,
+            launcher=launcher,
+            num_nodes=num_nodes,
+            job=job,
         )
     )
     with_preemption(

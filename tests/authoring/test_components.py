@@ -39,6 +39,7 @@ SAMPLES = {
 # Where a step allows only some words.
 WORDS = {
     "resume": "must",
+    "launcher": "trainjob",
     "split": "validation",
     "problem_type": "binary",
     "column_types": "zip=categorical",

@@ -12,6 +12,7 @@ from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.steps.results import resolve_store
 from carryover_kfp.pod_options import LOCAL, Flags, effective, local_options, pod_options
+from carryover_kfp.watch_options import MOST_RETRIES, pace_of, watch_options
 
 LOCAL_ROOT = ".carryover-pipelines"
 
@@ -183,6 +184,7 @@ def compile_command(pipeline_name: str, output: str, image: str, pods: Flags) ->
 @service_account_option
 @watcher_option
 @click.option("--watch", is_flag=True, help="Follow the run and retry it when it fails, as `carryover watch` does.")
+@watch_options
 @pod_options
 def submit_command(
     pipeline_name: str,
@@ -196,13 +198,20 @@ def submit_command(
     service_account: str,
     retry_by_watcher: int,
     watch: bool,
+    most_retries: int | None,
+    every: float | None,
+    pause: float | None,
     pods: Flags,
     **flags: Any,
 ) -> None:
     """Run a pipeline on a Kubeflow Pipelines server."""
     need_kfp()
-    from carryover_kfp import compiling, remote, watch_command, watching
+    from carryover_kfp import compiling, remote, watch_command
 
+    for flag, value in (("--most-retries", most_retries), ("--every", every), ("--pause", pause)):
+        if value is not None and not watch:
+            raise WrongInput(f"{flag}: belongs to --watch")
+    pace = pace_of(every, pause)
     pipeline, account = profiled(pipeline_name, pods, image=image)
     values = complete(pipeline, image=image, pods=pods, **flags)
     labels = remote.Labels(
@@ -217,9 +226,8 @@ def submit_command(
     click.echo(f"run: {submitted.run_id}")
     click.echo(f"page: {submitted.page}")
     if watch:
-        watch_command.follow(
-            server, submitted.run_id, most=retry_by_watcher or watch_command.MOST_RETRIES, pace=watching.Pace()
-        )
+        most = MOST_RETRIES if most_retries is None else most_retries
+        watch_command.follow(server, submitted.run_id, most=most, pace=pace)
 
 
 def profiled(pipeline_name: str, pods: Flags, *, image: str) -> tuple[Any, str]:

@@ -8,8 +8,7 @@ import click
 from carryover.ground.console import say
 from carryover.ground.errors import CarryoverError, WrongInput
 from carryover_kfp.commands import need_package, server_options
-
-MOST_RETRIES = 20
+from carryover_kfp.watch_options import MOST_RETRIES, pace_of, watch_options
 
 
 @click.command("watch")
@@ -18,24 +17,7 @@ MOST_RETRIES = 20
 @click.option(
     "--all", "everyone", is_flag=True, help="Look after all runs that are marked (submit --retry-by-watcher)."
 )
-@click.option(
-    "--most-retries",
-    type=click.IntRange(min=0),
-    default=None,
-    metavar="N",
-    help=f"How often the run may be retried, earlier retries counted.  [default: {MOST_RETRIES}]",
-)
-@click.option(
-    "--every", type=float, default=30.0, show_default=True, metavar="SECONDS", help="How long between two looks."
-)
-@click.option(
-    "--pause",
-    type=float,
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait before the first retry; each further one waits twice as long, ten minutes at most.",
-)
+@watch_options
 @click.option(
     "--days", type=float, default=None, metavar="N", help="With --all: runs made before are left.  [default: 30]"
 )
@@ -47,8 +29,8 @@ def watch_command(
     token: str,
     everyone: bool,
     most_retries: int | None,
-    every: float,
-    pause: float,
+    every: float | None,
+    pause: float | None,
     days: float | None,
     once: bool,
 ) -> None:
@@ -68,7 +50,7 @@ def watch_command(
             raise WrongInput(f"{flag}: belongs to --all")
     if everyone and most_retries is not None:
         raise WrongInput("--most-retries: with --all each run says its own: carryover submit --retry-by-watcher N")
-    pace = check_pace(every, pause)
+    pace = pace_of(every, pause)
     server = remote.Server(host=host, namespace=namespace, token=token)
     if not everyone:
         follow(server, run_id, most=MOST_RETRIES if most_retries is None else most_retries, pace=pace)
@@ -76,16 +58,6 @@ def watch_command(
     if (kept := 30.0 if days is None else days) <= 0:
         raise WrongInput(f"--days: {days} is not possible; it must be above 0")
     look_after_all(watching.Watcher(server, pace, kept, click.echo), once=once)
-
-
-def check_pace(every: float, pause: float) -> Any:
-    """Return the pace of a watch, or raise WrongInput."""
-    from carryover_kfp.watching import Pace
-
-    for flag, value in (("--every", every), ("--pause", pause)):
-        if value <= 0:
-            raise WrongInput(f"{flag}: {value} is not possible; it must be above 0")
-    return Pace(every=every, pause=pause)
 
 
 def follow(server: Any, run_id: str, *, most: int, pace: Any) -> None:

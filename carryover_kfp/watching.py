@@ -224,7 +224,8 @@ class Watcher:
             WrongInput: when the server refuses to list runs.
             CarryoverError: when the server is not there.
         """
-        for listed in failed_runs(self.server, days=self.days):
+        # All of them first: who is retried is in no further page, and the pages move up.
+        for listed in list(failed_runs(self.server, days=self.days)):
             most = listed.watched or self._watched_by_schedule(listed.schedule_id)
             if most:
                 try:

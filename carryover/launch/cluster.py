@@ -56,8 +56,10 @@ class Cluster:
                 config.load_incluster_config(client_configuration=settings)
                 own = _ACCOUNT.read_text().strip() if _ACCOUNT.exists() else ""
             else:
-                config.load_kube_config(client_configuration=settings)
-                own = config.list_kube_config_contexts()[1]["context"].get("namespace", "")
+                # The client looks at the variable once, when it is imported.
+                place = os.environ.get("KUBECONFIG")
+                config.load_kube_config(config_file=place, client_configuration=settings)
+                own = config.list_kube_config_contexts(config_file=place)[1]["context"].get("namespace", "")
         except (config.ConfigException, OSError) as error:
             raise WrongInput(
                 f"--launcher trainjob: no cluster is known here ({error}); run it in a pod, or set KUBECONFIG"

@@ -227,9 +227,12 @@ def _settings(launcher: str, job: str, store: str) -> JobSettings | None:
 def _by_job(plan: Plan, wish: Wish, settings: JobSettings, nodes: int, asked: int | None, owner: str) -> Record:
     """Have a TrainJob train the run, and return the finish record."""
     check_teacher(plan.recipe.distiller, plan.card)
+    wanted = plan.recipe.env.num_gpus
+    if asked is None and wanted > settings.gpu:
+        raise WrongInput(f"env.num_gpus: {wanted} is more than a node of the job has (job.gpu {settings.gpu})")
     count = ranks_of(plan.recipe.env, asked, gpus=lambda: settings.gpu)
     job = ask(plan, settings, command_of(plan, wish), nodes=nodes, ranks=count, owner=owner)
-    _announce(plan, f"TrainJob: {nodes} nodes of {count} rank{'' if count == 1 else 's'}")
+    _announce(plan, f"a TrainJob trains: nodes {nodes}, ranks on each {count}")
     _obey(plan.home, wish.resume, job.owner)
     train_by_job(plan, job)
     finish = plan.home.finish_record()

@@ -24,9 +24,11 @@ from tests.support.networks import Machine, two_machines
 from tests.support.processes import Tree
 from tests.train.attempts import SMALL, dataset
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 RECIPE = {**SMALL, "optimization.max_epochs": 8, "optimization.patience": 1000, "checkpoint.every_steps": 5}
+# Two cores may have to do with several tests at once.
+PATIENCE = 600
 HERE = (Machine("127.0.0.1", ()), Machine("127.0.0.1", ()))
 
 
@@ -74,7 +76,7 @@ def ended(trees: list[Tree]) -> Iterator[list[Tree]]:
 
 
 def codes(trees: list[Tree]) -> list[int]:
-    return [tree.process.wait(timeout=240) for tree in trees]
+    return [tree.process.wait(timeout=PATIENCE) for tree in trees]
 
 
 def free_port() -> int:
@@ -88,10 +90,12 @@ def killed_and_finished(pair: Pair, victim: int) -> None:
     port = free_port()
     with ended(pair.start("broken", port)) as trees:
         # Three commits: some way into an epoch, and never at its end, as an epoch has 8 steps.
-        assert trees[0].wait_until(lambda: pair.commits("broken") >= 3), trees[0].text() + trees[1].text()
+        assert trees[0].wait_until(lambda: pair.commits("broken") >= 3, timeout=PATIENCE), (
+            trees[0].text() + trees[1].text()
+        )
         trees[victim].kill()
         other = trees[1 - victim]
-        assert other.process.wait(timeout=240) == RunAgain.exit_code, other.text()
+        assert other.process.wait(timeout=PATIENCE) == RunAgain.exit_code, other.text()
         assert "error: run " in other.text()
         assert "another rank was lost" in other.text()
     with ended(pair.start("broken", port)) as trees:
@@ -123,7 +127,9 @@ def test_a_node_killed_on_one_of_two_machines_costs_no_bit(tmp_path: Path) -> No
 def test_the_leader_killed_and_a_stop_of_one_node_stops_both(tmp_path: Path) -> None:
     pair = Pair(HERE, tmp_path, dataset(tmp_path / "data").at)
     with ended(pair.start("stopped", free_port())) as trees:
-        assert trees[0].wait_until(lambda: pair.commits("stopped") >= 1), trees[0].text() + trees[1].text()
+        assert trees[0].wait_until(lambda: pair.commits("stopped") >= 1, timeout=PATIENCE), (
+            trees[0].text() + trees[1].text()
+        )
         trees[1].process.send_signal(signal.SIGTERM)
         assert codes(trees) == [RunAgain.exit_code] * 2, trees[0].text() + trees[1].text()
         assert all("stopped on request; all is saved at step" in tree.text() for tree in trees)

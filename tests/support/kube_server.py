@@ -114,6 +114,7 @@ class KubeServer:
         jobs: name -> TrainJob.
         history: every pod that ever ran, oldest first.
         restarts: name -> "counted" or "uncounted" for each time that all its pods were started again.
+        held_back: whether new jobs are suspended, as Kueue does until there is room for them.
     """
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str]) -> None:
@@ -123,6 +124,7 @@ class KubeServer:
         self.pods: list[PodRun] = []
         self.history: list[PodRun] = []
         self.restarts: dict[str, list[str]] = {}
+        self.held_back = False
         self._environment = dict(environment)
         self._rules = yaml.safe_load(RUNTIME.read_text())["spec"]["template"]["spec"]
         versions = yaml.safe_load(SCHEMA.read_text())["spec"]["versions"]
@@ -149,8 +151,6 @@ class KubeServer:
     def close(self) -> None:
         """Stop everything that was started."""
         self._closing.set()
-        for pod in list(self.history):
-            pod.tree.kill()
         for thread in self._threads:
             thread.join(30)
         self._http.shutdown()
@@ -189,6 +189,8 @@ class KubeServer:
             job = deepcopy(job)
             job["metadata"] |= {"uid": uuid.uuid4().hex, "creationTimestamp": now(), "namespace": NAMESPACE}
             job["status"] = {"conditions": []}
+            if self.held_back:
+                job["spec"]["suspend"] = True
             self.jobs[name] = job
             self.restarts[name] = []
         thread = threading.Thread(target=self._control, args=(name,), daemon=True)
@@ -235,7 +237,7 @@ class KubeServer:
         ]
         while True:
             if self._closing.is_set() or name not in self.jobs or self.jobs[name]["spec"].get("suspend"):
-                self._end(pods)
+                self._end(pods, grace=0 if self._closing.is_set() else _GRACE_SECONDS)
                 return "suspended"
             codes = [pod.code for pod in pods]
             if failed := [pod for pod in pods if pod.code]:
@@ -309,12 +311,12 @@ class KubeServer:
         assert (reference["name"], reference["optional"]) == ("carryover-store", True)
         return self._environment.get(reference["key"])
 
-    def _end(self, pods: list[PodRun]) -> None:
+    def _end(self, pods: list[PodRun], *, grace: float = _GRACE_SECONDS) -> None:
         """End pods as a kubelet does: SIGTERM to their first process, then SIGKILL to what is left."""
         for pod in pods:
             if pod.code is None:
                 pod.tree.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_SECONDS
+        deadline = time.monotonic() + grace
         while any(pod.code is None for pod in pods) and time.monotonic() < deadline:
             time.sleep(0.05)
         for pod in pods:

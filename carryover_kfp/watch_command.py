@@ -50,6 +50,8 @@ def watch_command(
             raise WrongInput(f"{flag}: belongs to --all")
     if everyone and most_retries is not None:
         raise WrongInput("--most-retries: with --all each run says its own: carryover submit --retry-by-watcher N")
+    if once and (every or pause):
+        raise WrongInput("--once: looks once, and retries at once; give no --every and no --pause")
     pace = pace_of(every, pause)
     server = remote.Server(host=host, namespace=namespace, token=token)
     if not everyone:

@@ -153,36 +153,38 @@ def follow(server: Server, run_id: str, *, most: int, pace: Pace, say: Callable[
 
     Raises:
         WrongInput: when there is no such run, or the server refuses.
-        CarryoverError: when the server is away for an hour.
+        CarryoverError: when the server is away for an hour, or from the start.
     """
-    shown, away_since = "", 0.0
+    seen = get_run(server, run_id)
+    say(seen.line())
+    away_since = 0.0
     while True:
         try:
-            seen = get_run(server, run_id)
+            if seen.state == FAILED:
+                if why := final_reason(seen, most):
+                    say(f"not tried again: {why}")
+                    return seen
+                wait = pace.wait(seen.retries)
+                say(f"retry {seen.retries + 1} of {most} in {wait:.0f} s")
+                time.sleep(wait)
+                _retry(server, run_id)
+            elif seen.state in ENDED:
+                return seen
+            else:
+                time.sleep(pace.every)
+            shown, seen = seen.line(), get_run(server, run_id)
+            away_since = 0.0
         except WrongInput:
             raise
         except CarryoverError:
+            # A watch lasts for days, and a server is upgraded meanwhile.
             away_since = away_since or time.monotonic()
-            if not shown or time.monotonic() - away_since > PATIENCE_SECONDS:
+            if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
             time.sleep(pace.every)
             continue
-        away_since = 0.0
         if seen.line() != shown:
-            shown = seen.line()
-            say(shown)
-        if seen.state not in ENDED:
-            time.sleep(pace.every)
-            continue
-        if seen.state != FAILED:
-            return seen
-        if why := final_reason(seen, most):
-            say(f"not tried again: {why}")
-            return seen
-        wait = pace.wait(seen.retries)
-        say(f"retry {seen.retries + 1} of {most} in {wait:.0f} s")
-        time.sleep(wait)
-        _retry(server, run_id)
+            say(seen.line())
 
 
 def _retry(server: Server, run_id: str) -> bool:
@@ -230,7 +232,7 @@ class Watcher:
             if most:
                 try:
                     self._look_at(listed, most, at_once=at_once)
-                except WrongInput as error:
+                except CarryoverError as error:
                     # One run that can't be retried must not keep the watcher from the others.
                     self._say_once(listed, str(error))
 

@@ -182,10 +182,13 @@ def serving(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[KfpServer]:
     # A context that a person keeps for another server must not matter here.
     monkeypatch.setenv("HOME", str(home))
     server, http = start()
-    yield server
-    http.shutdown()
-    http.server_close()
-    assert server.breaches == []
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+    if server.breaches:
+        raise AssertionError(f"does not fit KFP's API: {'; '.join(server.breaches)}")
 
 
 def start() -> tuple[KfpServer, ThreadingHTTPServer]:

@@ -41,7 +41,7 @@ def render(folder: Path) -> list[Manifest]:
     ended = subprocess.run([*words, str(folder)], capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RuntimeError(f"{folder}: {ended.stderr.strip()}")
-    return list(yaml.safe_load_all(ended.stdout))
+    return list(yaml.load_all(ended.stdout, Loader=manifest_schemas.LOADER))
 
 
 def problems(manifests: Sequence[Manifest], schemas: Path) -> list[str]:

@@ -52,24 +52,26 @@ class Container:
     image: str
     folder: Path
     name: str
+    process: "subprocess.Popen[bytes] | None" = None
 
     def start(self, *words: str) -> None:
-        """Start it in the background."""
-        mounted = f"--volume={self.folder}:{INSIDE}"
-        podman(
-            "run", "--detach", f"--name={self.name}", "--env=OMP_NUM_THREADS=1", mounted, *LOCKED, self.image, *words
-        )
+        """Start it in the background; it is removed when it has ended."""
+        own = (f"--name={self.name}", "--env=OMP_NUM_THREADS=1", f"--volume={self.folder}:{INSIDE}")
+        command = ["podman", "run", "--rm", *own, *LOCKED, self.image, *words]
+        with self._said().open("wb") as said:
+            self.process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     def alive(self) -> bool:
         """Say whether it runs."""
-        return podman("inspect", "--format={{.State.Running}}", self.name).strip() == "true"
+        return self.process is not None and self.process.poll() is None
 
     def end(self) -> tuple[int, str]:
-        """Wait until it has ended and remove it; return its exit code and what it said."""
-        code = int(podman("wait", self.name))
-        said = podman("logs", self.name)
-        podman("rm", self.name)
-        return code, said
+        """Wait until it has ended; return its exit code and what it said."""
+        assert self.process is not None, "it was started"
+        return self.process.wait(), self._said().read_text(errors="replace")
+
+    def _said(self) -> Path:
+        return self.folder / f"{self.name}.txt"
 
 
 @dataclass
@@ -91,21 +93,20 @@ class Way:
     model: str = ""
 
 
-def podman(*words: str) -> str:
+def podman(*words: str, check: bool = True) -> str:
     """Run podman and return what it said, both streams."""
     ended = subprocess.run(["podman", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if ended.returncode:
+    if ended.returncode and check:
         raise RuntimeError(f"podman {' '.join(words)}: {ended.stdout.strip()[-500:]}")
     return ended.stdout
 
 
 def as_kfp(name: str) -> None:
     """End a container as a pod of KFP ends: the signal goes to its whole group, and the pod is gone a second later."""
-    podman("exec", name, "sh", "-c", "kill -TERM -1; kill -TERM 1")
+    # The shell that sends it may go down with process 1.
+    podman("exec", name, "sh", "-c", "kill -TERM -1; kill -TERM 1", check=False)
     time.sleep(1)
-    # Who had saved by then has ended already.
-    if podman("inspect", "--format={{.State.Running}}", name).strip() == "true":
-        podman("kill", "--signal=KILL", name)
+    as_node(name)
 
 
 def as_argo(name: str) -> None:
@@ -115,7 +116,8 @@ def as_argo(name: str) -> None:
 
 def as_node(name: str) -> None:
     """End a container as it ends with its node."""
-    podman("kill", "--signal=KILL", name)
+    if podman("ps", "--quiet", f"--filter=name=^{name}$"):
+        podman("kill", "--signal=KILL", name)
 
 
 WAYS: dict[str, Callable[[str], None]] = {"kfp": as_kfp, "argo": as_argo, "node": as_node}
@@ -137,7 +139,7 @@ def wait_for_commits(container: Container, store: Path, count: int) -> bool:
     while len(commits(store)) < before + count:
         if not container.alive():
             return False
-        time.sleep(0.05)
+        time.sleep(0.2)
     return True
 
 

@@ -16,7 +16,7 @@ RECIPE = """\
 model:
   names: [numerical_mlp]
 optimization:
-  max_epochs: 40
+  max_epochs: 20
 checkpoint:
   every_steps: 7
 env:

@@ -46,6 +46,12 @@ class Profile:
         config.build(Pod, self.default, path="default")
         for step in self.steps:
             self._check_step(str(step))
+        for step in TRAINING if self.launcher == TRAINJOB else ():
+            if gpu := self.pod(step).gpu:
+                raise WrongInput(
+                    f"steps.{step}.gpu: {gpu} is not possible with the launcher {TRAINJOB}: this step's pod waits for the "
+                    "job and must not hold a GPU; say job.gpu"
+                )
         config.build(JobSettings, self.job, path="job")
         check_tolerations(self.job.get("tolerations", ()), "job.tolerations")
 
@@ -58,11 +64,6 @@ class Profile:
         config.build(Pod, dict(self.default) | dict(keys), path=f"steps.{step}")
         if step == NEVER_RETRIED and {"retries", "retry_days"} & set(keys):
             raise WrongInput(f"steps.{step}.retries: this step is never tried again; what is wrong stays wrong")
-        if step in TRAINING and self.launcher == TRAINJOB and self.pod(step).gpu:
-            raise WrongInput(
-                f"steps.{step}.gpu: {self.pod(step).gpu} is not possible with the launcher {TRAINJOB}: this step's pod "
-                "waits for the job and must not hold a GPU; say job.gpu"
-            )
 
     def pod(self, step: str) -> Pod:
         """Return what the pod of a step is like, by the name of its component."""

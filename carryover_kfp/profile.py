@@ -49,8 +49,8 @@ class Profile:
         for step in TRAINING if self.launcher == TRAINJOB else ():
             if gpu := self.pod(step).gpu:
                 raise WrongInput(
-                    f"steps.{step}.gpu: {gpu} is not possible with the launcher {TRAINJOB}: this step's pod waits for the "
-                    "job and must not hold a GPU; say job.gpu"
+                    f"steps.{step}.gpu: {gpu} is not possible with the launcher {TRAINJOB}: this step's pod waits for "
+                    "the job and must not hold a GPU; say job.gpu"
                 )
         config.build(JobSettings, self.job, path="job")
         check_tolerations(self.job.get("tolerations", ()), "job.tolerations")

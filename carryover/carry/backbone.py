@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from carryover.checkpoint.layout import Damaged
-from carryover.ground import storage
+from carryover.ground import storage, uris
 from carryover.ground.digests import Hasher
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
@@ -150,7 +150,7 @@ def find_backbone(source: str, *, store: str = "") -> FoundBackbone:
     if _holds(here, card.files):
         return FoundBackbone(card, here)
     if card.at and storage.normal(card.at) != here.uri:
-        there = storage.open_store(card.at)
+        there = storage.open_store(uris.reached(card.at, here.at(name)))
         found = _read_card(there, CARD)
         if found.digest != card.digest:
             raise WrongInput(f"{source}: says Backbone {card.digest} lies at {card.at}, but {found.digest} does")

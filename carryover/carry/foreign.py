@@ -24,7 +24,7 @@ from carryover.carry.backbone import find_backbone
 from carryover.carry.folders import CONFIG, TEXTS, family_of_folder, fetch, has_weights, is_described
 from carryover.carry.layouts import LAYOUTS
 from carryover.carry.lineage import chain
-from carryover.ground import storage
+from carryover.ground import storage, yaml_text
 from carryover.ground.digests import Hasher, canonical, digest, short
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
@@ -229,7 +229,7 @@ def _of_automm(place: _Place, target: Path) -> Sought:
     for name in fetched:
         place.store.download(name, target / name)
     try:
-        config = yaml.safe_load((target / AUTOMM_CONFIG).read_text())
+        config = yaml_text.load((target / AUTOMM_CONFIG).read_text())
         models = config["model"]
         names = [name for name in models["names"] if _is_instance(name)]
         named = {name: str((models.get(name) or {}).get("checkpoint_name") or "") for name in names}

@@ -117,7 +117,7 @@ def turned_words(size: Size) -> str:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         # What a list becomes where pandas writes CSV.

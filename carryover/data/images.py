@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from carryover.ground import storage
+from carryover.ground import storage, uris
 from carryover.ground.errors import WrongInput
 
 if TYPE_CHECKING:
@@ -60,8 +60,15 @@ def _opens_file(folder: str, name: str) -> bool:
 
 
 def resolve(folder: str, name: str) -> str:
-    """Return the URI that a name stands for in a file of `folder`."""
-    return name if "://" in name or name.startswith("/") else storage.join(folder, name)
+    """Return the URI that a name stands for in a file of `folder`.
+
+    Raises:
+        WrongInput: a file of this machine, named by a file in an object store.
+    """
+    if not ("://" in name or name.startswith("/")):
+        return storage.join(folder, name)
+    # What is no place at all is for the reader to say, with all others that can't be read.
+    return uris.reached(name, folder) if name.startswith(("/", "file:")) else name
 
 
 def is_image(data: bytes) -> bool:

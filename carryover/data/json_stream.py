@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 CHUNK = 1 << 20
+# One picture with all of its annotations is far below this; what is not, is no such list.
+LONGEST = 64 << 20
 _BLANK = " \t\r\n"
 _ENDS = frozenset(",:]}" + _BLANK)
 
@@ -65,9 +67,15 @@ class _Text:
                 if self._ended or self._text[end : end + 1] in _ENDS:
                     self._place = end
                     return value
+            except RecursionError:
+                raise ValueError(f"nested too deeply at character {self._passed + self._place:,}") from None
             except json.JSONDecodeError as error:
                 if self._ended:
                     raise ValueError(f"{error.msg} at character {self._passed + error.pos:,}") from None
+            if len(self._text) - self._place > LONGEST:
+                raise ValueError(
+                    f"one value is longer than {LONGEST >> 20} MiB at character {self._passed + self._place:,}"
+                )
             self._read(max(CHUNK, len(self._text) - self._place))
 
     def skip(self, sign: str) -> bool:

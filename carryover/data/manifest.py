@@ -15,7 +15,7 @@ from carryover.data.schema import Schema
 from carryover.ground import storage
 from carryover.ground.digests import short
 from carryover.ground.errors import WrongInput
-from carryover.ground.uris import is_member
+from carryover.ground.uris import is_member, reached
 
 CARD = "dataset.json"
 FORMAT = 1
@@ -127,7 +127,7 @@ def load_card(uri: str) -> DatasetCard:
     if complete(card, folder):
         return replace(card, location=folder)
     if card.at and card.at != folder:
-        there = read_card(card.at)
+        there = read_card(reached(card.at, uri))
         if there.digest != card.digest:
             raise WrongInput(
                 f"{uri}: the card says dataset {short(card.digest)} lies at {card.at}, but {short(there.digest)} does; "
@@ -180,7 +180,7 @@ def read_card(folder: str, *, name: str = CARD) -> DatasetCard:
         if value["format"] != FORMAT:
             raise WrongInput(f"{where}: has format {value['format']}; this version reads format {FORMAT}")
         card = DatasetCard.from_json(value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, WrongInput):
             raise
         raise WrongInput(f"{where}: is not a whole dataset card ({storage.first_line(error)})") from error

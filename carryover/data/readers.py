@@ -125,7 +125,7 @@ class _QuoteCount:
 def _csv_header(file: SourceFile, delimiter: str) -> list[str]:
     with file.open() as stream, io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as text:
         try:
-            header = next((record for record in csv.reader(text, delimiter=delimiter) if record), None)
+            header = next((record for record in csv.reader(_lines(file, text), delimiter=delimiter) if record), None)
         except csv.Error as error:
             raise WrongInput(f"{file.uri}: its header can't be understood: {error}") from error
     if header is None:
@@ -135,6 +135,14 @@ def _csv_header(file: SourceFile, delimiter: str) -> list[str]:
     if twice:
         raise WrongInput(f"{file.uri}: two columns are named '{twice[0]}'; names must differ")
     return header
+
+
+def _lines(file: SourceFile, text: io.TextIOWrapper) -> Iterator[str]:
+    """Yield lines; one that never ends would be in memory whole before anything could be said of it."""
+    while line := text.readline(CSV_BLOCK_BYTES):
+        if len(line) == CSV_BLOCK_BYTES:
+            raise WrongInput(f"{file.uri}: its header is longer than {CSV_BLOCK_BYTES >> 20} MiB")
+        yield line
 
 
 def _read_parquet(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
@@ -192,7 +200,7 @@ def _read_jsonl(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
 def _json_row(file: SourceFile, row: int, line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line.strip())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WrongInput(f"{file.uri}: can't be read as jsonl at row {row}: {error}") from error
     if not isinstance(value, dict):
         raise WrongInput(

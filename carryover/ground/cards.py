@@ -22,7 +22,7 @@ def parsed(data: bytes, make: Callable[[Mapping[str, Any]], Card], *, kind: str,
         if value["format"] != format:
             raise WrongInput(f"{where}: has format {value['format']}; this version reads format {format}")
         return make(value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, WrongInput):
             raise
         raise WrongInput(f"{where}: is not a whole {kind} card ({type(error).__name__}: {error})") from error

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from carryover.ground import yaml_text
 from carryover.ground.errors import WrongInput
 
 
@@ -173,7 +174,7 @@ def read_mapping(given: str, *, what: str) -> Mapping[str, Any]:
         except UnicodeDecodeError as error:
             raise WrongInput(f"{what} {given}: can't be read: it is no UTF-8 text") from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml_text.load(text)
     except yaml.YAMLError as error:
         raise WrongInput(f"{what}: no YAML: {' '.join(str(error).split())}") from error
     if values is None:

@@ -18,7 +18,7 @@ from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.pack import ITEM_SIZES, RawTensor
 from carryover.data.schema import Schema
-from carryover.ground import storage
+from carryover.ground import storage, uris
 from carryover.ground.digests import Hasher, canonical
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
@@ -212,7 +212,7 @@ def find_model(source: str, *, store: str = "") -> Found:
     if _holds(here, card):
         return Found(card, here)
     if card.at and storage.normal(card.at) != here.uri:
-        there = storage.open_store(card.at)
+        there = storage.open_store(uris.reached(card.at, here.at(name)))
         found = _read_card(there, CARD)
         if found.digest != card.digest:
             raise WrongInput(f"{source}: says Model {card.digest} lies at {card.at}, but {found.digest} does")

@@ -15,7 +15,7 @@ import yaml
 
 from carryover.checkpoint.policy import CheckpointConfig
 from carryover.data.config import DataConfig
-from carryover.ground import config
+from carryover.ground import config, yaml_text
 from carryover.ground.config import KeyInfo, check, key
 from carryover.ground.digests import Hasher, canonical, digest, same
 from carryover.ground.errors import WrongInput
@@ -100,7 +100,7 @@ def given(recipe: str, overrides: Sequence[str] = ()) -> Flat:
         if not separator or not name:
             raise WrongInput(f"--set {override}: must be KEY=VALUE, e.g. optimization.learning_rate=2e-5")
         try:
-            flat[_canonical_name(name.strip())] = yaml.safe_load(text)
+            flat[_canonical_name(name.strip())] = yaml_text.load(text)
         except yaml.YAMLError as error:
             raise WrongInput(f"--set {override}: the value is no YAML: {_one_line(error)}") from error
     return presets.expanded(flat)

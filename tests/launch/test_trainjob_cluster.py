@@ -44,6 +44,7 @@ def test_two_ask_at_once_for_one_job_and_stopping_leaves_it(asking: Asking) -> N
             tree.kill()
 
 
+@pytest.mark.slow
 def test_what_ends_a_pod_for_good_ends_the_one_who_asked(asking: Asking) -> None:
     for generation in (1, 2):
         tree = asking.start(nodes=2, env={"CARRYOVER_JOIN_SECONDS": "soon"})

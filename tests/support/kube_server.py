@@ -390,7 +390,7 @@ def _handler(server: KubeServer) -> Callable[..., BaseHTTPRequestHandler]:
 
         def _log(self, pod: PodRun, query: Mapping[str, str]) -> None:
             """Give a log in pieces; a followed one breaks now and then, as lines to a cluster do."""
-            assert query.get("timestamps") == "true"
+            assert query.get("timestamps", "").lower() == "true"
             since = time.time() - float(query.get("sinceSeconds", 1e9))
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")

@@ -11,7 +11,7 @@ from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.steps.results import resolve_store
-from carryover_kfp.pod_options import LOCAL, Flags, effective, local_options, pod_options
+from carryover_kfp.pod_options import LOCAL, Flags, container_size, effective, local_options, pod_options
 from carryover_kfp.watch_options import MOST_RETRIES, pace_of, watch_options
 
 LOCAL_ROOT = ".carryover-pipelines"
@@ -118,11 +118,14 @@ def run_command(pipeline_name: str, runner: str, pipeline_root: str, image: str,
     from carryover_kfp import catalog, compiling, local
 
     pipeline = catalog.load_pipeline(pipeline_name)
-    values = with_parameters(arguments(pipeline, **flags), pods)
+    size = container_size(pods, runner)
+    values = arguments(pipeline, **flags)
+    check_said_once(values, pods)
+    values |= {name: value for name, value in pods.given().items() if name in LOCAL}
     values = _absolute(values) | {"store": _local_store(str(values.get("store", "")))}
     values = compiling.complete_job(pipeline, values, image=image)
     catalog.check_complete(pipeline, values)
-    finished = local.run_here(pipeline, values, root=Path(pipeline_root), runner=runner, image=image)
+    finished = local.run_here(pipeline, values, root=Path(pipeline_root), runner=runner, image=image, size=size)
     click.echo(f"\npipeline '{pipeline_name}' is done")
     for name, value in sorted(finished.outputs.items()):
         click.echo(f"  {name}: {value}")
@@ -250,19 +253,6 @@ def complete(pipeline: Any, *, image: str, pods: Flags, **flags: Any) -> dict[st
     catalog.check_complete(pipeline, values)
     check_shared(values["store"])
     return compiling.complete_job(pipeline, values, image=image)
-
-
-def with_parameters(values: dict[str, Any], pods: Flags) -> dict[str, Any]:
-    """Return arguments of a run on this machine, with those flags in them that are parameters of a pipeline."""
-    given = pods.given()
-    for name in given:
-        if name not in LOCAL:
-            raise WrongInput(
-                f"--{name.replace('_', '-')}: says what a cluster's pods are like; `carryover run` makes none, its "
-                "steps have this machine as it is"
-            )
-    check_said_once(values, pods)
-    return values | given
 
 
 def check_said_once(values: dict[str, Any], pods: Flags) -> None:

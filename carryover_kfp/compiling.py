@@ -50,9 +50,11 @@ def under(pipeline: Any, profile: Profile, *, image: str = "") -> Any:
 
     from carryover_kfp.retries import traced_under
 
-    job = dict(profile.job)
+    job, secret = dict(profile.job), profile.pod(TRAINING[0]).secret
     if profile.launcher == TRAINJOB:
         job = _with_job_image(job, image)
+        # The store is the same one.
+        job = job if secret == JobSettings().secret else {"secret": secret, **job}
     defaults = {"launcher": profile.launcher, "num_nodes": profile.num_nodes, "job": _text(job)}
     function = _with_defaults(pipeline.pipeline_func, defaults)
     with traced_under(profile):

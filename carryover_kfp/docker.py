@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from carryover.ground.errors import WrongInput
+from carryover_kfp.pod import Pod, amount
 
 # What a step may need from the environment of who starts it: credentials of the store, and the demo's seams.
 PASSED_ON = ("AWS_", "S3_", "FSSPEC_", "GOOGLE_APPLICATION_CREDENTIALS", "HF_", "CARRYOVER_", "OMP_NUM_THREADS")
@@ -25,8 +26,10 @@ WRITABLE = ("/tmp", "/home/carryover")
 SHARED_MEMORY = "2g"
 
 
-def make_runner(folders: Sequence[Path]) -> Any:
+def make_runner(folders: Sequence[Path], size: Pod | None = None) -> Any:
     """Return kfp's DockerRunner; the given folders are mounted at the same path.
+
+    `size` gives each container its GPUs, its /dev/shm, and what it gets at most of cores and memory.
 
     Raises:
         WrongInput: when no container engine answers.
@@ -34,7 +37,7 @@ def make_runner(folders: Sequence[Path]) -> Any:
     try:
         import docker
         from docker.errors import DockerException
-        from docker.types import Mount
+        from docker.types import DeviceRequest, Mount
         from kfp import local
     except ImportError as error:
         raise WrongInput(f"--runner docker needs the Python package 'docker' ({error}): pip install docker") from error
@@ -50,6 +53,14 @@ def make_runner(folders: Sequence[Path]) -> Any:
     files = _files(folders)
     mounts = [Mount(target=str(folder), source=str(folder), type="bind") for folder in folders]
     mounts += [Mount(target=str(file), source=str(file), type="bind", read_only=True) for file in files]
+    size = size or Pod()
+    limits: dict[str, Any] = {"shm_size": int(amount(size.shm)) if size.shm else SHARED_MEMORY}
+    if size.gpu:
+        limits["device_requests"] = [DeviceRequest(count=size.gpu, capabilities=[["gpu"]])]
+    if size.memory_limit:
+        limits["mem_limit"] = int(amount(size.memory_limit))
+    if size.cpu_limit:
+        limits["nano_cpus"] = int(amount(size.cpu_limit) * 1e9)
     return local.DockerRunner(
         mounts=mounts,
         # An engine that belongs to a user calls that user 0 inside.
@@ -58,7 +69,7 @@ def make_runner(folders: Sequence[Path]) -> Any:
         tmpfs={path: "mode=1777" for path in WRITABLE if Path(path) not in folders},
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
-        shm_size=SHARED_MEMORY,
+        **limits,
     )
 
 

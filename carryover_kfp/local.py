@@ -26,6 +26,7 @@ from typing import IO, Any
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
 from carryover_kfp import docker, processes
 from carryover_kfp.compiling import write_compiled
+from carryover_kfp.pod import Pod
 
 # A training step uses it to save; what lives on after it is killed.
 GRACE_SECONDS = 30.0
@@ -83,7 +84,13 @@ class Finished:
 
 
 def run_here(
-    pipeline: Any, arguments: Mapping[str, Any], *, root: Path, runner: str = "subprocess", image: str = ""
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    *,
+    root: Path,
+    runner: str = "subprocess",
+    image: str = "",
+    size: Pod | None = None,
 ) -> Finished:
     """Run `pipeline` on this machine and wait for it.
 
@@ -93,6 +100,7 @@ def run_here(
         root: folder for the artifacts of local runs, one folder a run in it.
         runner: "subprocess" (the Python that runs this) or "docker" (containers).
         image: the image of all steps, for "docker"; empty for the one in the code.
+        size: what each container gets, for "docker".
 
     Raises:
         CarryoverError: when a step failed for good, with that step's exit code.
@@ -106,7 +114,10 @@ def run_here(
     write_compiled(pipeline, run / "pipeline.yaml", image=image)
     loaded = components.load_component_from_file(str(run / "pipeline.yaml"))
     screen = Screen(sys.stdout, total=count_steps(loaded.pipeline_spec))
-    chosen = docker.make_runner(_mounts(arguments)) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    if runner == "docker":
+        chosen = docker.make_runner(_mounts(arguments), size)
+    else:
+        chosen = local.SubprocessRunner(use_venv=False)
     # The workspace is removed at the end of each run: it stays where kfp puts it, in a temporary folder of its own.
     local.init(chosen, pipeline_root=str(run))
     log = run / "kfp.log"

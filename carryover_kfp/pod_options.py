@@ -90,8 +90,9 @@ _OPTIONS = (
 )
 
 
-# Parameters of a pipeline, wherever it runs.
+# Parameters of a pipeline, wherever it runs; and what a container of a local run can have.
 LOCAL = ("launcher", "num_nodes", "job")
+CONTAINER = ("cpu_limit", "memory_limit", "gpu", "shm")
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,29 @@ def pod_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def local_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the same flags, but show only those that mean something without a cluster; the others get a clear error."""
     made = pod_options(function)
-    names = {field.name for field in fields(Flags)} - set(LOCAL)
+    hidden = {field.name for field in fields(Flags)} - {*LOCAL, *CONTAINER}
     for option in made.__click_params__:  # type: ignore[attr-defined]
-        option.hidden = option.hidden or option.name in names
+        option.hidden = option.hidden or option.name in hidden
+        if option.name in CONTAINER:
+            option.help = f"Each container, with --runner docker: {_inside(_HELP[option.name])}"
     return made
+
+
+def container_size(flags: Flags, runner: str) -> Pod:
+    """Return what the containers of a run on this machine get.
+
+    Raises:
+        WrongInput: for a flag that would be ignored, or a value that is not possible.
+    """
+    given = {name: value for name, value in flags.given().items() if name not in LOCAL}
+    for name in given:
+        flag = f"--{name.replace('_', '-')}"
+        if name not in CONTAINER:
+            raise WrongInput(f"{flag}: says what a cluster's pods are like; `carryover run` makes none")
+        if runner != "docker":
+            raise WrongInput(f"{flag}: is for --runner docker; with {runner} the steps have this machine as it is")
+    _check(given)
+    return config.build(Pod, given)
 
 
 def effective(flags: Flags) -> Profile | None:
@@ -193,8 +213,6 @@ def _as_document(given: Mapping[str, Any], launcher: str) -> dict[str, Any]:
     found: dict[str, Any] = {name: given[name] for name in ("launcher", "num_nodes") if name in given}
     found["default"] = everywhere
     found["job"] = read_job(given.get("job", ""))
-    if "secret" in everywhere:
-        found["job"] = {"secret": everywhere["secret"]} | found["job"]
     if launcher != TRAINJOB:
         found["steps"] = dict.fromkeys(TRAINING, machine)
         return found

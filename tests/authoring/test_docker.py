@@ -8,6 +8,7 @@ import pytest
 
 from carryover.ground.errors import WrongInput
 from carryover_kfp.local import _mounts, run_here
+from carryover_kfp.pod import Pod
 from tests.authoring import container_engine, tiny_pipelines
 
 pytest.importorskip("docker")
@@ -66,6 +67,18 @@ def test_a_container_is_as_a_pod_is(engine, tmp_path, monkeypatch):
     assert mounts[str(tmp_path / "secrets" / "credentials")] is True
     assert mounts[str(tmp_path / "work")] is False
     assert str(tmp_path / "secrets") not in mounts
+
+
+def test_a_container_gets_what_the_flags_say(engine, tmp_path):
+    engine.images.add("own:v1")
+    size = Pod(gpu=2, shm="1Gi", memory_limit="8Gi", cpu_limit="1500m")
+    arguments = {"folder": str(tmp_path), "code": 0}
+    root = tmp_path / "root"
+    run_here(tiny_pipelines.attempts, arguments, root=root, runner="docker", image="own:v1", size=size)
+    host = engine.created[0]["HostConfig"]
+    assert (host["ShmSize"], host["Memory"], host["NanoCpus"]) == (1024**3, 8 * 1024**3, 1_500_000_000)
+    (request,) = host["DeviceRequests"]
+    assert (request["Count"], request["Capabilities"]) == (2, [["gpu"]])
 
 
 def test_what_a_recipe_names_is_mounted(tmp_path):

@@ -155,13 +155,20 @@ def test_flags_win_and_are_for_the_machine_that_trains():
 
 def test_with_a_trainjob_the_machine_is_its_nodes():
     flags = pod_options.Flags(
-        profile="spot-gpu", num_nodes=2, gpu=8, queue="research", toleration=("spot",), job="runtime: own\nshm: 64Gi"
+        profile="spot-gpu",
+        num_nodes=2,
+        gpu=8,
+        secret="other",
+        queue="research",
+        toleration=("spot",),
+        job="runtime: own\nshm: 64Gi",
     )
     text = made("train", flags)
     settings = read_settings(defaults(text)["job"])
     assert defaults(text)["num_nodes"] == 2
     assert (settings.gpu, settings.queue, settings.runtime, settings.shm) == (8, "research", "own", "64Gi")
     assert settings.tolerations[-1] == {"key": "spot", "operator": "Exists"}
+    assert settings.secret == "other", "the store is the same one"
     container, words = executors(text)["train-ddp"]
     assert "accelerator" not in container["resources"] and "podMetadata" not in words
 
@@ -257,7 +264,8 @@ def test_the_command_line_takes_them(carryover_cli, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--gpu", "1", "--runner", "subprocess"), "--gpu: says what a cluster's pods are like"),
+        (("--gpu", "1", "--runner", "subprocess"), "--gpu: is for --runner docker"),
+        (("--queue", "research", "--runner", "docker"), "--queue: says what a cluster's pods are like"),
         (("--profile", "cpu"), "--profile: says what a cluster's pods are like"),
         (("--launcher", "trainjob", "--param", "launcher=torchrun"), "say the same thing"),
         (("--launcher", "mpirun"), "launcher: 'mpirun' is not possible"),

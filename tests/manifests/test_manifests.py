@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tools import manifest_schemas, manifests
+from tools import argo_rules, manifest_rules, manifest_schemas, manifests
 from tools.manifest_rules import secret_values
 from tools.manifest_schemas import named
 
@@ -208,7 +208,8 @@ def test_what_no_schema_can_see_is_found(wrong, schemas):
     plant, said = PLANTED[wrong]
     found = copy.deepcopy({named(one): one for one in RENDERED["dev"]})
     plant(found)
-    lines = manifests.problems(list(found.values()), schemas)
+    every = list(found.values())
+    lines = [*manifest_rules.problems(every), *argo_rules.problems(every, schemas)]
     assert any(said in line for line in lines), f"'{said}' is not among {lines}"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.uris import shown
 from carryover_kfp import login
 
 # What the server calls the experiment of runs that name none.
@@ -39,7 +40,10 @@ class Server:
 
     def __post_init__(self) -> None:
         if not self.host.startswith(("http://", "https://")):
-            raise WrongInput(f"--host {self.host}: must start with http:// or https://")
+            raise WrongInput(f"--host {shown(f'//{self.host}')[2:]}: must start with http:// or https://")
+        if shown(self.host) != self.host:
+            # It would stand in every line about the server, and on the page's address that people pass on.
+            raise WrongInput(f"--host {shown(self.host)}: credentials don't belong in an address; give --token")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import pytest
 
 from carryover.ground import uris
 from carryover.ground.errors import WrongInput
+from carryover_kfp.remote import Server
 
 SECRET = "canaryK7secretQ2x9"
 
@@ -60,3 +61,15 @@ def test_control_characters_are_told_as_text(uri: str) -> None:
     with pytest.raises(WrongInput, match="control characters") as error:
         uris.normal(uri)
     assert str(error.value).isprintable()
+
+
+def test_an_address_of_a_server_holds_no_password() -> None:
+    for host in (
+        f"https://user:{SECRET}@kfp.example.org",
+        f"user:{SECRET}@kfp",
+        f"ftp://user:{SECRET}@kfp.example.org",
+    ):
+        with pytest.raises(WrongInput) as error:
+            Server(host)
+        assert SECRET not in str(error.value)
+    assert Server("https://kfp.example.org").host

@@ -1,6 +1,7 @@
 """What a profile and the flags over it make of a pipeline, and that KFP knows every word of it."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -251,6 +252,14 @@ def test_wrong_profiles_are_one_clear_line(tmp_path, text, said):
     with pytest.raises(WrongInput) as caught:
         pod_options.effective(pod_options.Flags(profile=str(tmp_path / "own.yaml")))
     assert said in str(caught.value)
+
+
+def test_the_profile_in_the_docs_is_one(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
+    (block,) = [text for text in page.split("```yaml\n") if text.startswith("default:")]
+    (tmp_path / "own.yaml").write_text(block.partition("```")[0])
+    found = pod_options.effective(pod_options.Flags(profile=str(tmp_path / "own.yaml")))
+    assert found and (found.pod("train_ddp").queue, found.service_account) == ("research", "carryover")
 
 
 def test_the_command_line_takes_them(carryover_cli, tmp_path):

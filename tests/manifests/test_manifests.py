@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from carryover.launch import trainjob
+from carryover.launch.job import JobSettings
 from tests.conftest import REPOSITORY
 from tools import argo_rules, manifest_rules, manifest_schemas, manifests
 from tools.manifest_rules import secret_values
@@ -235,3 +237,20 @@ def test_dev_asks_for_little_and_spot_for_spot_machines():
     for where in (pod, template(spot, "train-ddp"), template(spot, "transfer-train")):
         assert where["priorityClassName"] == "carryover-spot" and where["tolerations"] and where["affinity"]
     assert "tolerations" not in template(spot, "evaluate")
+
+
+def test_a_trainjob_of_ours_and_the_runtime_name_the_same_things(schemas):
+    settings = JobSettings(shm="1Gi", tolerations=({"key": "spot", "operator": "Exists"},))
+    spec = trainjob.spec_of(settings, "carryover:v0.1.0", ["train-ddp"], nodes=2, ranks=1)
+    made = trainjob.trainjob("base", 1, spec, settings, run_key="key", owner="owner", lease="lease")
+    assert manifest_schemas.problems(made, schemas) == []
+    found = {named(one): one for one in RENDERED["trainer"]}
+    assert f"ClusterTrainingRuntime/{spec['runtimeRef']['name']}" in found
+    (patch,) = spec["runtimePatches"]
+    (patched,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    (job,) = runtime(found)["replicatedJobs"]
+    changes = patched["template"]["spec"]["template"]["spec"]
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert patched["name"] == job["name"] == trainjob.NODE == pod["containers"][0]["name"]
+    assert {one["name"] for one in changes["volumes"]} <= {one["name"] for one in pod["volumes"]}
+    assert f"ServiceAccount/{changes['serviceAccountName']}" in found

@@ -176,7 +176,8 @@ def test_with_a_trainjob_the_machine_is_its_nodes():
 
 def test_a_step_has_its_own_keys_over_the_default(tmp_path):
     (tmp_path / "own.yaml").write_text(
-        "default: {memory: 2Gi, node_selector: {pool: small}}\n"
+        "default: {memory: 2Gi, node_selector: {pool: small},\n"
+        "  tolerations: [{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}]}\n"
         "steps: {evaluate: {memory: 3Gi}, prepare_data: {node_selector: {}}}\n"
     )
     text = made("transfer", pod_options.Flags(profile=str(tmp_path / "own.yaml")))
@@ -186,6 +187,9 @@ def test_a_step_has_its_own_keys_over_the_default(tmp_path):
     assert found["find-model"][0]["resources"]["resourceMemoryRequest"] == "2Gi"
     assert found["find-model"][1]["nodeSelector"] == {"labels": {"pool": "small"}}
     assert "nodeSelector" not in found["prepare-data"][1]
+    check_compiled(text)
+    (toleration,) = found["preflight"][1]["tolerations"]
+    assert toleration == {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": "30"}
 
 
 def test_a_trainjob_that_is_asked_for_by_a_parameter_gets_the_image_too():

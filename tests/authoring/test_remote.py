@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from carryover_kfp import catalog
+from carryover.ground.errors import WrongInput
+from carryover_kfp import catalog, remote
 from carryover_kfp.compiling import compiled
 from tests.authoring import kfp_server
 
@@ -61,6 +62,18 @@ def test_submit_logs_in_with_a_token(server, carryover_cli):
     )
     assert taken.rc == 0, taken.stderr
     assert "a-bearer-token" not in taken.stdout + taken.stderr + refused.stdout + refused.stderr
+
+
+def test_a_login_by_browser_is_kept_where_the_sdk_keeps_it(server, tmp_path):
+    """In a home of the test's own; see `serving`."""
+    assert remote.connection(remote.Server(server.url)).cookie is None
+    context = tmp_path / ".config" / "kfp" / "context.json"
+    context.parent.mkdir(parents=True)
+    context.write_text('{"namespace": "", "client_authentication_cookie": "session=abc"}')
+    assert remote.connection(remote.Server(server.url)).cookie == "session=abc"
+    context.write_text("{")
+    with pytest.raises(WrongInput, match="mend or remove it"):
+        remote.connection(remote.Server(server.url))
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,18 @@ def test_the_watcher_goes_on_and_is_restarted_without_harm(server, tmp_path):
         assert f"retry {number + 1} of 3" in out
 
 
+def test_an_interrupt_ends_the_watch_and_not_the_run(server, tmp_path):
+    run_id = add(server, *[("RUNNING", TRAINING)] * 3)
+    command = [sys.executable, "-m", "carryover", "watch", run_id, "--host", server.url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout and "RUNNING" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"the run goes on; follow it again: carryover watch {run_id}" in err
+    assert [method for method, *_ in server.requests] == ["GET"]
+
+
 def test_submit_marks_and_watches(server, carryover_cli):
     params = ("--param", "source=s3://bucket/a.csv", "--param", "label=stars", "--store", "s3://bucket/carryover")
     server.lives["run-1"] = [("RUNNING", TRAINING), ("FAILED", LOST), ("SUCCEEDED", DONE)]

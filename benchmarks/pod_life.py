@@ -111,7 +111,8 @@ def as_kfp(name: str) -> None:
 
 def as_argo(name: str) -> None:
     """End a container as a pod with a grace time ends."""
-    podman("stop", f"--time={GRACE}", name)
+    # Who has ended is removed at once, maybe before podman looks again.
+    podman("stop", f"--time={GRACE}", name, check=False)
 
 
 def as_node(name: str) -> None:

@@ -262,6 +262,9 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool, first: int =
         return Ending(_RUN_AGAIN, _lost(silent, scratch), step)
     if said:
         return Ending(_RUN_AGAIN, LOST_PEER, step)
+    if first:
+        # It had met node 0, or was about to: what ended that one ended ours.
+        return Ending(_RUN_AGAIN, f"torchrun ended with exit code {code} before any rank began; node 0 was lost", step)
     return Ending(1, f"torchrun ended with exit code {code} before any rank began", step)
 
 

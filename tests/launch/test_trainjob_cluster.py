@@ -1,13 +1,18 @@
 """The step that asks a cluster to train, against an API that holds it to the schema, where nothing needs training."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from carryover.cli.train_ddp import command as train_ddp_command
 from carryover.ground.errors import RunAgain, WrongInput
 from carryover.launch.cluster import Cluster, Exists, NotThere
+from carryover.steps.job_command import Wish, command_of
+from carryover.steps.plan import Plan, make_plan
+from carryover.steps.prepare_data import prepare_data
 from tests.support.kube_server import KubeServer, check_there
 from tests.support.trainjobs import Asking
 
@@ -64,6 +69,40 @@ def test_what_is_wrong_ends_before_any_pod(asking: Asking, tmp_path: Path) -> No
     assert local.process.wait(60) == WrongInput.exit_code
     assert "is this machine's own, which the pods of a TrainJob can't reach" in local.text()
     assert asking.server.asked == []
+
+
+def test_the_words_of_a_pod_name_the_same_run(asking: Asking, tmp_path: Path) -> None:
+    recipe, artifact = tmp_path / "recipe.yaml", str(tmp_path / "artifact")
+    recipe.write_text("seed: 3\noptimization: {lr: 1e-3}\n")
+    prepare_data(source=[str(tmp_path / "rows.csv")], label="liked", store=asking.store, output=artifact)
+    wish = Wish(
+        recipe=str(recipe),
+        overrides=["optimization.max_epochs=3"],
+        run_key="",
+        init_from="",
+        grow_classes=False,
+        backbone="",
+        strict=False,
+        takeover=True,
+        resume="auto",
+        time_limit=60.0,
+        grace_seconds=90.0,
+        trust_pickle=False,
+    )
+
+    def plan(dataset: str, text: str, overrides: Sequence[str], limit: float | None) -> Plan:
+        return make_plan(dataset, asking.store, text, overrides, "", "", limit, scratch=tmp_path)
+
+    here = plan(artifact, wish.recipe, wish.overrides, wish.time_limit)
+    words = command_of(here, wish)
+    given = train_ddp_command.make_context("train-ddp", words[1:]).params
+    assert (words[0], given["dataset"], given["store"]) == ("train-ddp", here.card.at, asking.store)
+    assert given["dataset"].startswith("s3://")
+    assert (given["takeover"], given["grace_seconds"], given["time_limit"]) == (True, 90.0, 60.0)
+    there = plan(given["dataset"], given["recipe"], given["overrides"], given["time_limit"])
+    assert there.run_key == here.run_key
+    with pytest.raises(WrongInput, match="is a folder of this machine"):
+        command_of(here, replace(wish, overrides=[f"model.hf_text.checkpoint_name={tmp_path}"]))
 
 
 def test_what_a_cluster_answers_becomes_a_line(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from carryover.checkpoint.lease import is_given_up
 from carryover.ground.storage import open_store
 from tests.support import processes
 from tests.support.kube_server import REPOSITORY, KubeServer, check_there
@@ -68,13 +69,16 @@ def test_a_launcher_killed_and_a_node_lost_is_one_job_and_the_same_bits(asking: 
     try:
         wait(first, lambda: asking.commits() >= 1, asking)
         (name,) = asking.jobs
+        pods = server.running(name)
+        for pod in pods:
+            pod.hold(True)
         first.kill()
         second = asking.start(nodes=2)
         trees.append(second)
         wait(second, lambda: f"attached to TrainJob carryover/{name}" in second.text(), asking)
-        before = asking.commits()
-        wait(second, lambda: asking.commits() > before and len(server.running(name)) == 2, asking)
-        server.lose(server.running(name)[1])
+        wait(second, lambda: f"TrainJob {name}: node 1: Running" in second.text(), asking)
+        server.lose(pods[1])
+        pods[0].hold(False)
         finished(second, asking)
     finally:
         for tree in trees:
@@ -108,13 +112,19 @@ def test_a_job_nobody_waits_for_ends_and_the_next_one_goes_on_over_a_suspension(
     try:
         wait(first, lambda: asking.commits() >= 1, asking)
         (one,) = asking.jobs
+        (pod,) = server.running(one)
+        # Its ranks have work for seconds only; the lease takes longer to lapse.
+        pod.hold(True)
         first.kill()
         ended = processes.start(["sleep", str(PATIENCE)], said=asking.folder / "sleep.txt", cwd=asking.folder)
         try:
+            home = asking.home()
+            lease = server.jobs[one]["metadata"]["annotations"]["carryover.dev/lease"]
+            wait(ended, lambda: is_given_up(home, lease), asking)
+            pod.hold(False)
             wait(ended, lambda: server.condition(one, "Failed") is not None, asking)
         finally:
             ended.kill()
-        (pod,) = server.running(one)
         assert pod.code == 76, pod.text()
         assert "nobody waits for this job any more" in pod.text()
         assert not pod.tree.living(), "nothing holds its GPU"

@@ -8,6 +8,7 @@ GET pods, log     what of them a cluster would show; a log can be followed
 Every request is noted as "verb resource". What it is not: no scheduler, no images, no network of a job's own.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -77,6 +78,12 @@ class PodRun:
         """The exit code as a container's status has it."""
         code = self.tree.process.poll()
         return 128 - code if code is not None and code < 0 else code
+
+    def hold(self, held: bool) -> None:
+        """Let the pod's ranks stand still, or go on; the process that started them lives all the while."""
+        for pid in self.tree.living():
+            if b"carryover.train.rank" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGSTOP if held else signal.SIGCONT)
 
     def read(self) -> None:
         """Take in the process's lines until it ends."""
@@ -378,7 +385,8 @@ def _handler(server: KubeServer) -> Callable[..., BaseHTTPRequestHandler]:
                 if pod is None:
                     self._answer(404, _status(404, f'pods "{name}" not found'))
                     return
-                self._log(pod, query)
+                with contextlib.suppress(ConnectionError):
+                    self._log(pod, query)
             else:
                 self._answer(404, _status(404, "the server could not find the requested resource"))
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from carryover.checkpoint.home import RunHome
-from carryover.ground.storage import open_store
+from carryover.ground.storage import Store, open_store
 from carryover.steps.prepare_data import prepare_data
 from tests.conftest import CarryoverCli
 from tests.support import processes
@@ -55,6 +55,12 @@ class Asking:
     @property
     def jobs(self) -> Sequence[str]:
         return sorted(self.server.jobs)
+
+    def home(self) -> Store:
+        """The home of the one run."""
+        place = open_store(self.store)
+        (key,) = place.folders("runs")
+        return RunHome.open(place, key).store
 
     def said(self) -> str:
         """What all pods have said, for a test that fails."""

@@ -208,8 +208,12 @@ def main(words: Sequence[str] | None = None) -> None:
         options=given.build_option,
     )
     check(parser, given.targets, engine, settings)
-    for image in build_all(given.targets, engine, settings, tried=not given.no_try):
-        print(image)
+    try:
+        images = build_all(given.targets, engine, settings, tried=not given.no_try)
+    except subprocess.CalledProcessError as error:
+        words = " ".join(error.cmd[:2])
+        raise SystemExit(f"build_images: {words} ended with {error.returncode}; its own lines above say why") from error
+    print("\n".join(images))
 
 
 def existing(files: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 
 from carryover.carry.champion import history
 from carryover.ground.storage import open_store
+from carryover.models.export import find_model
 from carryover.steps.prepare_data import prepare_data
 from carryover.steps.promote import promote
 from tests.authoring.test_run_continuous import write_day
@@ -120,6 +121,33 @@ def test_days_of_data(workflow, tmp_path):
     decisions = history(open_store(str(tmp_path / "store")), "stars").decisions
     assert len(decisions) == 2 and decisions[1].against == decisions[0].model.digest
     assert ended.outputs["champion_uri"].endswith(decisions[1].model.digest)
+
+
+@pytest.mark.slow
+def test_extend_and_transfer_from_what_a_champion_is(workflow, tmp_path):
+    store = str(tmp_path / "store")
+    dataset = prepare_data(source=[str(tmp_path / "days")], label="label", store=store)["uri"]
+    model = fit_model(dataset, store, tmp_path, model={"numerical_mlp": {}}, steps=20)
+    promote(name="stars", model=model, store=store)
+    lines = (tmp_path / "days" / "day1.csv").read_text().splitlines()[1:]
+    numbers = [tuple(map(float, line.split(",")[:2])) for line in lines]
+    table = "\n".join(f"{left},{right},{left - right:.3f}" for left, right in numbers)
+    (tmp_path / "new.csv").write_text(f"left,right,difference\n{table}\n")
+
+    moved = workflow("transfer", source=str(tmp_path / "new.csv"), label="difference", model_uri="champion:stars")
+    ended = moved.run()
+    assert ended.phase == "Succeeded", {path: node.said for path, node in moved.nodes.items()}
+    assert Path(ended.outputs["backbone_uri"], "backbone.json").is_file()
+    assert find_model(ended.outputs["model_uri"]).card.schema.label == "difference"
+    assert f"{dataset} (test" in moved.nodes["evaluate-old"].said, "the old Model on its own task"
+
+    write_day(tmp_path / "days", 2, 150, 0.3)
+    grown = workflow("extend", init_from_uri="champion:stars", set='["data.mode=delta"]', max_forgetting="1")
+    del grown.given["label"]
+    ended = grown.run()
+    assert ended.phase == "Succeeded", {path: node.said for path, node in grown.nodes.items()}
+    assert ended.outputs["accepted"] == "true" and ended.outputs["reason"]
+    assert ended.outputs["model_uri"] != model and f"{dataset} (test" in grown.nodes["evaluate"].said
 
 
 def test_pipelines_take_what_the_kfp_pipelines_take():

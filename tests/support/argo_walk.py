@@ -51,7 +51,7 @@ class Workflow:
     """One Workflow of a pipeline's template; its nodes stay what they are until they are retried."""
 
     pipeline: str
-    given: Mapping[str, str]
+    given: dict[str, str]
     start: Start
     folder: Path
     disturb: Disturb = lambda path, attempt, tree: None

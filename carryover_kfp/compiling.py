@@ -18,7 +18,7 @@ from carryover.ground.errors import WrongInput
 from carryover.launch.job import JobSettings
 from carryover_kfp import catalog
 from carryover_kfp.pod import check_tolerations
-from carryover_kfp.profile import LAUNCHERS, TRAINING, TRAINJOB, Profile
+from carryover_kfp.profile import TRAINING, TRAINJOB, Profile, check_launcher
 
 
 def compiled(pipeline: Any, *, image: str = "") -> str:
@@ -65,15 +65,15 @@ def complete_job(pipeline: Any, values: Mapping[str, Any], *, image: str = "") -
     """Return a pipeline's arguments with the settings of its TrainJob checked, and its image in them.
 
     Raises:
-        WrongInput: when `job` is no YAML mapping, or has an unknown key or a value that is not possible.
+        WrongInput: when launcher, num_nodes and job don't fit together, or a key or value of the job is not possible.
     """
     inputs = pipeline.component_spec.inputs or {}
     if "job" not in inputs:
         return dict(values)
-    defaults = {name: inputs[name].default for name in ("launcher", "job")}
-    launcher, text = (values.get(name, default) for name, default in defaults.items())
-    config.check(launcher in LAUNCHERS, "launcher", launcher, " or ".join(LAUNCHERS))
+    defaults = {name: inputs[name].default for name in ("launcher", "num_nodes", "job")}
+    launcher, nodes, text = (values.get(name, default) for name, default in defaults.items())
     job = read_job(text)
+    check_launcher(launcher, nodes, job)
     if launcher == TRAINJOB:
         job = _with_job_image(job, image)
     found = {**values, "job": _text(job)}

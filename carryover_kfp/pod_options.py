@@ -14,6 +14,7 @@ import click
 
 from carryover.ground import config
 from carryover.ground.errors import WrongInput
+from carryover_kfp import catalog
 from carryover_kfp import profile as profiles
 from carryover_kfp.pod import Pod
 from carryover_kfp.profile import TORCHRUN, TRAINING, TRAINJOB, Profile
@@ -187,43 +188,59 @@ def effective(flags: Flags) -> Profile | None:
     name = given.pop("profile", "")
     document = profiles.read_document(name)
     profiles.build_profile(document, name=name)
-    launcher = given.get("launcher", document.get("launcher", TORCHRUN))
-    return profiles.build_profile(profiles.merged(document, _as_document(given, launcher)), name=name)
+    return profiles.build_profile(_overlaid(document, given), name=name)
 
 
-def _as_document(given: Mapping[str, Any], launcher: str) -> dict[str, Any]:
-    """Return flags in the form of a profile; see the module for which goes where."""
+def _overlaid(document: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a profile's content with flags over it; see the module for which goes where."""
     from carryover_kfp.compiling import read_job
 
-    everywhere = {
-        name: given[name] for name in ("secret", "retries", "retry_days", "image_pull_policy") if name in given
-    }
+    everywhere, machine = _everywhere(given), _machine_keys(given)
+    _check({**everywhere, **machine})
+    found = {**document, **{name: given[name] for name in ("launcher", "num_nodes") if name in given}}
+    found["job"] = profiles.merged(document.get("job", {}), read_job(given.get("job", "")))
+    if found.get("launcher", TORCHRUN) == TRAINJOB:
+        _check_job_flags(machine)
+        found["job"] = profiles.merged(found["job"], machine)
+        machine = {}
+    # A flag wins over the keys of a step too: so each step gets all of its keys.
+    found["default"], found["steps"] = {}, {}
+    for step in catalog.components():
+        keys = {**document.get("default", {}), **(document.get("steps", {}).get(step) or {})}
+        over = {**everywhere, **(machine if step in TRAINING else {})}
+        whole = profiles.merged(keys, over)
+        never = ("retries", "retry_days") if step == profiles.NEVER_RETRIED else ()
+        found["steps"][step] = {name: value for name, value in whole.items() if name not in never}
+    return found
+
+
+def _everywhere(given: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: given[name] for name in ("secret", "retries", "retry_days", "image_pull_policy") if name in given}
     for name in ("labels", "annotations"):
         if _FLAG_OF[name] in given:
-            everywhere[name] = _words(_FLAG_OF[name], given[_FLAG_OF[name]])
+            found[name] = _words(_FLAG_OF[name], given[_FLAG_OF[name]])
     if "image_pull_secret" in given:
-        everywhere["image_pull_secrets"] = list(given["image_pull_secret"])
+        found["image_pull_secrets"] = list(given["image_pull_secret"])
+    return found
+
+
+def _machine_keys(given: Mapping[str, Any]) -> dict[str, Any]:
     plain = ("cpu", "cpu_limit", "memory", "memory_limit", "gpu", "gpu_resource", "shm", "scratch", "queue")
-    machine: dict[str, Any] = {name: given[name] for name in plain if name in given}
+    found: dict[str, Any] = {name: given[name] for name in plain if name in given}
     if "node_selector" in given:
-        machine["node_selector"] = _words("node_selector", given["node_selector"])
+        found["node_selector"] = _words("node_selector", given["node_selector"])
     if "toleration" in given:
-        machine["tolerations"] = [_toleration(text) for text in given["toleration"]]
-    _check({**everywhere, **machine})
-    found: dict[str, Any] = {name: given[name] for name in ("launcher", "num_nodes") if name in given}
-    found["default"] = everywhere
-    found["job"] = read_job(given.get("job", ""))
-    if launcher != TRAINJOB:
-        found["steps"] = dict.fromkeys(TRAINING, machine)
-        return found
+        found["tolerations"] = [_toleration(text) for text in given["toleration"]]
+    return found
+
+
+def _check_job_flags(machine: Mapping[str, Any]) -> None:
     for name in _POD_ONLY:
         if name in machine:
             flag = "--" + name.replace("_", "-")
             raise WrongInput(
                 f"{flag}: a TrainJob's nodes have none; with the launcher {TRAINJOB} say --cpu and --memory"
             )
-    found["job"] = profiles.merged(found["job"], machine)
-    return found
 
 
 def _check(keys: Mapping[str, Any]) -> None:

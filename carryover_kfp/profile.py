@@ -39,10 +39,7 @@ class Profile:
     service_account: str = key("", help="Service account of all pods of a run; given when it is submitted.")
 
     def __post_init__(self) -> None:
-        check(self.launcher in LAUNCHERS, "launcher", self.launcher, " or ".join(LAUNCHERS))
-        check(self.num_nodes >= 1, "num_nodes", self.num_nodes, "1 or above")
-        if self.launcher == TORCHRUN:
-            check(self.num_nodes == 1, "num_nodes", self.num_nodes, "1 with the launcher torchrun, which has one pod")
+        check_launcher(self.launcher, self.num_nodes, self.job)
         config.build(Pod, self.default, path="default")
         for step in self.steps:
             self._check_step(str(step))
@@ -68,6 +65,16 @@ class Profile:
     def pod(self, step: str) -> Pod:
         """Return what the pod of a step is like, by the name of its component."""
         return config.build(Pod, dict(self.default) | dict(self.steps.get(step) or {}), path=f"steps.{step}")
+
+
+def check_launcher(launcher: str, num_nodes: int, job: Mapping[str, Any]) -> None:
+    """Raise WrongInput for what the training step would refuse, hours later."""
+    check(launcher in LAUNCHERS, "launcher", launcher, " or ".join(LAUNCHERS))
+    check(num_nodes >= 1, "num_nodes", num_nodes, "1 or above")
+    if launcher == TORCHRUN:
+        check(num_nodes == 1, "num_nodes", num_nodes, f"1 with the launcher {TORCHRUN}, which has one pod")
+        if job:
+            raise WrongInput(f"job: says what the pods of a TrainJob are; it needs the launcher {TRAINJOB}")
 
 
 def read_document(given: str) -> dict[str, Any]:

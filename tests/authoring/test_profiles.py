@@ -192,6 +192,23 @@ def test_a_step_has_its_own_keys_over_the_default(tmp_path):
     assert toleration == {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": "30"}
 
 
+def test_flags_win_over_a_step_and_add_to_the_default(tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "default: {labels: {a: x}, tolerations: [{key: a, operator: Exists}], retries: 9}\n"
+        "steps: {train_ddp: {labels: {b: x}, retries: 5}}\n"
+    )
+    flags = pod_options.Flags(
+        profile=str(tmp_path / "own.yaml"), toleration=("b",), retries=3, pod_label=("c=x",), secret=""
+    )
+    found = pod_options.effective(flags)
+    assert found
+    assert [one["key"] for one in found.pod("train_ddp").tolerations] == ["a", "b"]
+    assert [one["key"] for one in found.pod("evaluate").tolerations] == ["a"]
+    assert (found.pod("train_ddp").retries, found.pod("evaluate").retries) == (3, 3)
+    assert dict(found.pod("train_ddp").labels) == {"b": "x", "c": "x"}
+    assert dict(found.pod("evaluate").labels) == {"a": "x", "c": "x"}
+
+
 def test_a_trainjob_that_is_asked_for_by_a_parameter_gets_the_image_too():
     pipeline = catalog.load_pipeline("train")
     assert complete_job(pipeline, {"label": "y"}, image=IMAGE) == {"label": "y"}
@@ -201,7 +218,9 @@ def test_a_trainjob_that_is_asked_for_by_a_parameter_gets_the_image_too():
     kept = complete_job(pipeline, {"launcher": "trainjob", "job": "image: mine:v1"}, image=IMAGE)
     assert read_settings(kept["job"]).image == "mine:v1"
     with pytest.raises(WrongInput, match=r"job\.gpus.*did you mean 'job\.gpu'"):
-        complete_job(pipeline, {"job": "gpus: 2"})
+        complete_job(pipeline, {"launcher": "trainjob", "job": "gpus: 2"})
+    with pytest.raises(WrongInput, match="needs the launcher trainjob"):
+        complete_job(pipeline, {"job": "gpu: 2"})
 
 
 @pytest.mark.parametrize(
@@ -219,6 +238,7 @@ def test_a_trainjob_that_is_asked_for_by_a_parameter_gets_the_image_too():
         ({"pod_label": ("a b=c",)}, "--pod-label.a b"),
         ({"image_pull_policy": "Sometimes"}, "--image-pull-policy: 'Sometimes' is not possible"),
         ({"launcher": "mpirun"}, "launcher: 'mpirun' is not possible; it must be torchrun or trainjob"),
+        ({"job": "gpu: 1"}, "job: says what the pods of a TrainJob are; it needs the launcher trainjob"),
         ({"num_nodes": 2}, "num_nodes: 2 is not possible; it must be 1 with the launcher torchrun"),
         ({"profile": "gpu", "launcher": "trainjob"}, "say job.gpu"),
         ({"profile": "spot-gpu", "scratch": "9Gi"}, "--scratch: a TrainJob's nodes have none"),
@@ -247,7 +267,7 @@ def test_wrong_flags_are_one_clear_line(flags, said):
         ("default: {node_selector: {a: true}}", "quote it"),
         ("default: {run_as_user: 0}", "no root"),
         ("launcher: trainjob\ndefault: {gpu: 1}", "must not hold a GPU"),
-        ("job: {gpu: x}", "job.gpu"),
+        ("launcher: trainjob\njob: {gpu: x}", "job.gpu"),
         ("- a", "must be a YAML mapping"),
     ],
 )

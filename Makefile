@@ -10,11 +10,13 @@
 #   format      let ruff mend what it can
 #   bench       measurements, as JSON under build/bench/
 #   quality     models on small real data, three seeds each, as docs/quality.md; goes on where it was cut short
+#   images      the image that all runs in: make images TARGETS="cuda detection" ARGS="--name registry/team/carryover"
+#   manifests   render all overlays, hold them against schemas: make manifests SCHEMAS=DIR
 #   docs        write generated pages anew: docs/recipe.md, READMEs of components, compiled pipelines
-#   lock        write both locks anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
+#   lock        write all locks anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup detection demo test test-slow torture lint format bench quality docs lock
+.PHONY: help setup detection demo test test-slow torture lint format bench quality images manifests docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -74,6 +76,15 @@ bench: setup
 quality: detection
 	$(BIN)/python -m benchmarks.quality.run
 
+TARGETS ?= cuda
+ARGS ?=
+images: setup
+	$(BIN)/python -m tools.build_images $(TARGETS) $(ARGS)
+
+SCHEMAS ?= ../shared/schemas
+manifests: setup
+	$(BIN)/python -m tools.manifests --schemas $(SCHEMAS)
+
 docs: detection
 	$(BIN)/python -m tools.recipe_page
 	$(BIN)/python -m tools.reliability_page
@@ -90,3 +101,4 @@ lock: setup
 	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra trainjob --extra demo --extra dev --extra detection $(LOCKING) $(UPGRADE) \
 		--override $(VENV)/override.txt --build-constraints $(VENV)/build.txt -c $(LOCK) -o $(VENV)/all.lock
 	$(BIN)/python tools/lock_rest.py $(VENV)/all.lock $(LOCK) >$(DETECTION)
+	sh images/lock.sh $(VENV)

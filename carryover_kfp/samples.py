@@ -73,7 +73,7 @@ def _trained() -> Samples:
     from carryover.steps.dump_backbone import dump_backbone
     from carryover.steps.train_ddp import train_ddp
 
-    folder = _folder()
+    folder = Path(_temporary().name)
     made = prepared(folder)
     model = train_ddp(dataset=made.dataset_uri, store=made.store, output=str(folder / "model"), recipe=RECIPE)
     backbone = dump_backbone(model=model["uri"], store=made.store, output=str(folder / "backbone"))
@@ -83,7 +83,3 @@ def _trained() -> Samples:
 @functools.cache
 def _temporary() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="carryover-samples-")
-
-
-def _folder() -> Path:
-    return Path(_temporary().name)

@@ -10,6 +10,7 @@ samples = pytest.importorskip("carryover_kfp.samples", reason="the package carry
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_local_execution(setup_and_teardown_subprocess_runner, tmp_path):
     """The first run has no champion: its Model becomes it."""
     store = str(tmp_path / "store")

@@ -10,6 +10,7 @@ samples = pytest.importorskip("carryover_kfp.samples", reason="the package carry
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_local_execution(setup_and_teardown_subprocess_runner, tmp_path):
     """New rows extend a Model; both are in the store then."""
     made = samples.trained(tmp_path)

@@ -132,6 +132,8 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="where to: a checkout of the catalog, or an empty folder")
     parser.add_argument("--image", default=IMAGE, help=f"image of all components (default: {IMAGE})")
     given = parser.parse_args()
+    if given.root.exists() and not given.root.is_dir():
+        parser.error(f"{given.root}: is no folder")
     assets = lay_out(given.root.absolute(), image=given.image)
     with rules.importable(given.root):
         found = rules.breaches(assets)

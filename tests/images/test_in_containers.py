@@ -65,30 +65,32 @@ def test_a_killed_and_an_interrupted_container_go_on_and_give_what_a_process_giv
         client = docker.DockerClient(base_url=url)
         command = carryover_cli.command(*arguments(inputs, "store", "--runner", "docker", "--image", podman.image))
         first = processes.start(command, said=inputs / "first.txt", cwd=inputs, env=env)
-        assert first.wait_until(lambda: records(5)), first.text()
-        (training,) = containers_of(client, inputs)
-        podman("kill", "--signal=KILL", training.id)
-        assert first.wait_until(lambda: "train-ddp (attempt 2)" in first.text()), first.text()
-        seen = len(list(log.glob("*/log/*.json")))
-        assert first.wait_until(lambda: records(seen + 4)), first.text()
-        first.process.terminate()
+        try:
+            assert first.wait_until(lambda: records(5), timeout=600), first.text()
+            (training,) = containers_of(client, inputs)
+            podman("kill", "--signal=KILL", training.id)
+            assert first.wait_until(lambda: "train-ddp (attempt 2)" in first.text()), first.text()
+            seen = len(list(log.glob("*/log/*.json")))
+            assert first.wait_until(lambda: records(seen + 4), timeout=600), first.text()
+        finally:
+            first.process.terminate()
         assert first.process.wait(timeout=120) == 128 + 15, first.text()
         said = first.text()
         assert "failed: killed by SIGKILL" in said
         assert "goes on from step" in said
         assert "ending this step" in said
         assert not containers_of(client, inputs), "nothing of an interrupted run is left"
-        second = processes.start(command, said=inputs / "second.txt", cwd=inputs, env=env)
-        assert second.process.wait(timeout=600) == 0, second.text()
-        assert "goes on from step" in second.text()
+        ended = carryover_cli(*command[3:], env=env, timeout=900)
+        assert ended.rc == 0, ended.stdout + ended.stderr
+        assert "goes on from step" in ended.stdout
         assert not client.containers.list(all=True, filters={"ancestor": podman.image}), "no container is left"
         client.close()
 
     owners = {path.stat().st_uid for path in (inputs / "store").rglob("*")}
     assert owners == {os.getuid()}, "what a container writes belongs to who ran the command"
-    whole = carryover_cli(*arguments(inputs, "whole", "--runner", "subprocess"), timeout=600)
+    whole = carryover_cli(*arguments(inputs, "whole", "--runner", "subprocess"), timeout=900)
     assert whole.rc == 0, whole.stdout + whole.stderr
-    assert outcome(second.text()) == outcome(whole.stdout)
+    assert outcome(ended.stdout) == outcome(whole.stdout)
 
 
 def test_wrong_input_in_a_container_ends_the_pipeline(podman, carryover_cli, inputs):

@@ -31,7 +31,7 @@ _STEPS = "KMGTPE"
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
 _PULL = ("", "Always", "IfNotPresent", "Never")
-SECONDS_A_DAY = 86400
+_SECONDS_A_DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Pod:
     run_as_user: int | None = key(None, help="User id that it runs as, never root. None: the image's.")
     retries: int = key(20, help="How often a failed step is tried again.", allowed=">= 0")
     retry_days: float = key(7.0, help="How long, from its first start; a retry that runs then is killed.")
+
+    @property
+    def retry_seconds(self) -> float:
+        """Return `retry_days` in seconds."""
+        return self.retry_days * _SECONDS_A_DAY
 
     def __post_init__(self) -> None:
         for name in ("cpu", "cpu_limit"):

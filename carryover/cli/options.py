@@ -135,10 +135,9 @@ _TRAINING = (
     click.option(
         "--grace-seconds",
         type=float,
-        default=25.0,
-        show_default=True,
+        default=None,
         metavar="SECONDS",
-        help="Time to save in after SIGTERM.",
+        help="Time to save in after SIGTERM. Left out: 25, and 90 in the pods of a TrainJob.",
     ),
 )
 

@@ -50,6 +50,8 @@ from carryover.train.twins import near_twins
 FORMAT = 1
 # Attempts of one owner without a new commit before it gives up.
 MOST_FRUITLESS = 3
+# What most who stop a process wait before they kill it is 30 s; the runtime `carryover-ddp` gives its pods 120.
+GRACE_SECONDS, POD_GRACE_SECONDS = 25.0, 90.0
 RESUME = ("auto", "never", "must")
 
 
@@ -70,7 +72,7 @@ def train_ddp(
     resume: str = "auto",
     nproc_per_node: int | None = None,
     time_limit: float | None = None,
-    grace_seconds: float = 25.0,
+    grace_seconds: float | None = None,
     trust_pickle: bool = False,
     backbone: str = "",
     strict: bool = False,
@@ -99,7 +101,7 @@ def train_ddp(
         resume: "auto", "never" (refuse to go on with a run that has commits) or "must" (refuse to start from zero).
         nproc_per_node: ranks. None: one for each GPU that env.num_gpus allows, one without any.
         time_limit: seconds of training, over all attempts of the run or of each (resume.time_limit).
-        grace_seconds: how long ranks may take to save after SIGTERM.
+        grace_seconds: how long ranks may take to save after SIGTERM. None: 25, and 90 in the pods of a TrainJob.
         trust_pickle: let pickled weights of others hold more than tensors, which is to run code in them.
         backbone: of transfer-train: what a new task starts from.
         strict: of transfer-train: any gap between it and the new network is an error.
@@ -126,6 +128,8 @@ def train_ddp(
         ranks.check_torchrun()
     check(nproc_per_node is None or nproc_per_node >= 1, "--nproc-per-node", nproc_per_node, "1 or more")
     check(time_limit is None or time_limit > 0, "--time-limit", time_limit, "above 0 seconds")
+    if grace_seconds is None:
+        grace_seconds = POD_GRACE_SECONDS if settings else GRACE_SECONDS
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
     check(resume in RESUME, "--resume", resume, f"one of {', '.join(RESUME)}")
     if output:

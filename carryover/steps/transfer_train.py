@@ -32,7 +32,7 @@ def transfer_train(
     resume: str = "auto",
     nproc_per_node: int | None = None,
     time_limit: float | None = None,
-    grace_seconds: float = 25.0,
+    grace_seconds: float | None = None,
     trust_pickle: bool = False,
     launcher: str = TORCHRUN,
     num_nodes: int = 1,

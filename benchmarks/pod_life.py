@@ -12,9 +12,11 @@ with the one of a run that nobody ended. Containers are locked as the manifests 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -102,11 +104,20 @@ def podman(*words: str, check: bool = True) -> str:
 
 
 def as_kfp(name: str) -> None:
-    """End a container as a pod of KFP ends: the signal goes to its whole group, and the pod is gone a second later."""
-    # The shell that sends it may go down with process 1.
-    podman("exec", name, "sh", "-c", "kill -TERM -1; kill -TERM 1", check=False)
+    """End a container as a pod of KFP ends: the signal goes to its whole group, and the pod is gone a second later.
+
+    The signals are sent from outside: podman's own commands may take longer than that second.
+    """
+    first = int(podman("inspect", "--format={{.State.Pid}}", name))
+    inside = os.readlink(f"/proc/{first}/ns/pid")
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and os.readlink(entry / "ns" / "pid") == inside:
+                os.kill(int(entry.name), signal.SIGTERM)
     time.sleep(1)
-    as_node(name)
+    # Who had saved by then has ended already; with process 1 all others go.
+    with contextlib.suppress(OSError):
+        os.kill(first, signal.SIGKILL)
 
 
 def as_argo(name: str) -> None:

@@ -158,14 +158,18 @@ def pods_of(pods: Iterable[Mapping[str, Any]]) -> dict[int, Pod]:
     return found
 
 
-def exit_code_of(codes: Mapping[int, int | None]) -> int:
-    """Return the exit code of a failed job from node -> its pod's: a final one of any, else node 0's, else 1."""
+def ended_by(codes: Mapping[int, int | None]) -> tuple[int, int]:
+    """Return (node, exit code) of what ended a failed job, from node -> its pod's code.
+
+    A final code of any node, else node 0's own, else that of another, else 1 of node 0.
+    """
     for final in (2, 3, 76):
-        if final in codes.values():
-            return final
+        if nodes := [node for node, code in codes.items() if code == final]:
+            return min(nodes), final
     ended = {node: code for node, code in codes.items() if code}
-    code = ended.get(0) or next(iter(ended.values()), None) or 1
-    return 75 if code == 143 else code
+    node = min(ended, default=0)
+    code = ended.get(node, 1)
+    return node, 75 if code == 143 else code
 
 
 def _environment(settings: JobSettings) -> list[dict[str, Any]]:

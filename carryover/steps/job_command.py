@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from carryover.ground import storage
+from carryover.ground import storage, yaml_text
 from carryover.ground.errors import WrongInput
 from carryover.models.backbone_card import CARD as BACKBONE
 from carryover.models.card import CARD as MODEL
@@ -95,7 +95,7 @@ def _place_of_card(uri: str) -> str:
     store = storage.open_store(uri)
     for name in (BACKBONE, MODEL):
         if store.exists(name):
-            return str((yaml.safe_load(store.read(name)) or {}).get("at", ""))
+            return str((yaml_text.load(store.read(name).decode()) or {}).get("at", ""))
     return ""
 
 

@@ -13,6 +13,7 @@ list by the run's label -- alive ----------------------------> attach
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,12 +82,14 @@ def train_by_job(plan: Plan, asked: Asked) -> None:
             return
         if state.phase is Phase.GONE:
             raise RunAgain(f"TrainJob {name} {state.words}; the same command makes the next one")
-        code = jobs.exit_code_of(watch.codes)
+        node, code = jobs.ended_by(watch.codes)
         given_up = is_given_up(plan.home.store, lease)
         forget(plan.home.store, lease)
         if not given_up:
-            last = "".join(f"\n  {line}" for line in list(watch.log.tail)[-_SHOWN_LINES:])
-            raise _ERRORS.get(code, CarryoverError)(f"TrainJob {name} {state.words}; its pods ended with {code}{last}")
+            last = "".join(f"\n  {line}" for line in watch.last_words(node))
+            raise _ERRORS.get(code, CarryoverError)(
+                f"TrainJob {name} {state.words}; node {node} ended with {code}{last}"
+            )
         say(f"TrainJob {name} had ended because nobody waited for it: the next one goes on")
 
 
@@ -140,7 +143,7 @@ class _Watch:
     name: str
     codes: dict[int, int | None] = field(default_factory=dict)
     _said: dict[str, str] = field(default_factory=dict)
-    _uids: dict[int, str] = field(default_factory=dict)
+    _pods: dict[int, jobs.Pod] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.log = NodeLog(self.cluster, say)
@@ -174,11 +177,23 @@ class _Watch:
                 return state
             time.sleep(_LOOK_EVERY_SECONDS)
 
+    def last_words(self, node: int) -> list[str]:
+        """Return the last lines of a node whose pod has ended; none where that is gone."""
+        lines = self.log.tail
+        if node:
+            try:
+                # "TIME words" each.
+                said = self.cluster.log(self._pods[node].name, since_seconds=0)
+                lines = deque((line.partition(" ")[2] for line in said), maxlen=_SHOWN_LINES)
+            except CarryoverError:
+                return []
+        return list(lines)[-_SHOWN_LINES:]
+
     def _look_at_pods(self) -> None:
         for node, pod in sorted(jobs.pods_of(self.cluster.pods(self.name)).items()):
-            if self._uids.get(node, pod.uid) != pod.uid:
+            if node in self._pods and self._pods[node].uid != pod.uid:
                 self._say(f"node {node}", "started again")
-            self._uids[node] = pod.uid
+            self._pods[node] = pod
             self.codes[node] = pod.exit_code
             self._say(f"node {node}", pod.words)
             if node == 0:

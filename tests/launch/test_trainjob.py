@@ -70,10 +70,17 @@ def test_another_wish_is_another_job_and_the_same_wish_is_not() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "wanted"),
-    [({0: 75, 1: 2}, 2), ({0: 76, 1: 75}, 76), ({0: 143, 1: 1}, 75), ({0: 0, 1: 137}, 137), ({0: None}, 1), ({}, 1)],
+    [
+        ({0: 75, 1: 2}, (1, 2)),
+        ({0: 76, 1: 75}, (0, 76)),
+        ({0: 143, 1: 1}, (0, 75)),
+        ({0: 0, 1: 137}, (1, 137)),
+        ({0: None}, (0, 1)),
+        ({}, (0, 1)),
+    ],
 )
-def test_the_exit_code_of_a_failed_job(codes: dict[int, int | None], wanted: int) -> None:
-    assert jobs.exit_code_of(codes) == wanted
+def test_which_node_ended_a_failed_job(codes: dict[int, int | None], wanted: tuple[int, int]) -> None:
+    assert jobs.ended_by(codes) == wanted
 
 
 def test_states_are_read_from_conditions() -> None:

@@ -59,7 +59,7 @@ def test_what_ends_a_pod_for_good_ends_the_one_who_asked(asking: Asking) -> None
             tree.kill()
         assert len(asking.jobs) == generation, "a failed job is not attached to"
         assert asking.server.restarts[asking.jobs[-1]] == []
-        assert "CARRYOVER_JOIN_SECONDS: 'soon' is not possible" in tree.text(), "node 0's words are shown"
+        assert "CARRYOVER_JOIN_SECONDS: 'soon' is not possible" in tree.text(), "the words of the node that ended it"
 
 
 def test_what_is_wrong_ends_before_any_pod(asking: Asking, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ import pytest
 from tools import build_images
 
 BASE = "localhost/carryover-base:bookworm"
-MIRROR = "http://deb.debian.org/debian"
 # netns: containers need no network of their own here. Limits: a machine of tests may have lower ones than podman's.
 SETTINGS = """\
 [containers]
@@ -98,7 +97,8 @@ def base(podman: Podman) -> str:
         return BASE
     with tempfile.TemporaryDirectory(prefix="carryover-base-") as folder:
         packages = "--include=python3,python3-venv,ca-certificates"
-        command = ["debootstrap", "--variant=minbase", packages, "bookworm", f"{folder}/root", MIRROR]
+        # (From debootstrap's own default, Debian's mirrors.)
+        command = ["debootstrap", "--variant=minbase", packages, "bookworm", f"{folder}/root"]
         made = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         if made.returncode:
             pytest.skip(f"containers: debootstrap failed: {made.stdout.strip().splitlines()[-1:]}")

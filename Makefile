@@ -5,6 +5,7 @@
 #   demo        the train pipeline on real reviews, killed in the middle of an epoch and resumed
 #   test        lint, then every test that is not slow, in two processes (WORKERS=4 for more)
 #   test-slow   the tests of minutes: kills, real servers
+#   test-containers  the image built and run in podman, as root: killed, interrupted, locked (half an hour the first time)
 #   torture     faults by hundreds, results added to docs/reliability.md; CARRYOVER_TORTURE_* say how many of each
 #   lint        ruff (lint and format), import-linter, basedpyright
 #   format      let ruff mend what it can
@@ -16,7 +17,7 @@
 #   lock        write all locks anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup detection demo test test-slow torture lint format bench quality images manifests docs lock
+.PHONY: help setup detection demo test test-slow test-containers torture lint format bench quality images manifests docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,10 +51,13 @@ demo: setup
 # A file's tests stay together: they share models and stores that are made once.
 WORKERS ?= 2
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not torture"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not torture and not containers"
 
 test-slow: detection
 	$(BIN)/python -m pytest -m "slow and not torture"
+
+test-containers: setup
+	$(BIN)/python -m pytest -m containers tests/images
 
 TORTURE := $(foreach name,$(filter CARRYOVER_TORTURE_%,$(.VARIABLES)),$(if $(filter environment command,$(firstword $(origin $(name)))),$(name)=$($(name))))
 torture: detection

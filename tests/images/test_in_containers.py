@@ -10,7 +10,7 @@ from tests.images.podman import LOCKED, build_cpu, containers_of
 from tests.support import processes
 
 docker = pytest.importorskip("docker")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 
 RECIPE = """\
 model:

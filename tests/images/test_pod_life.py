@@ -17,7 +17,7 @@ def folder(podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     pod_life.clear()
 
 
-@pytest.mark.slow
+@pytest.mark.containers
 @pytest.mark.timeout(1800)
 def test_every_end_is_survived_and_a_grace_loses_nothing(podman, folder):
     found = pod_life.measure(podman.image, folder, ends=1)

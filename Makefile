@@ -5,6 +5,7 @@
 #   demo        the train pipeline on real reviews, killed in the middle of an epoch and resumed
 #   test        lint, then every test that is not slow, in two processes (WORKERS=4 for more)
 #   test-slow   the tests of minutes: kills, real servers
+#   test-catalog     the four pipelines as kubeflow/pipelines-components would run them
 #   test-containers  the image built and run in podman, as root: killed, interrupted, locked (half an hour the first time)
 #   torture     faults by hundreds, results added to docs/reliability.md; CARRYOVER_TORTURE_* say how many of each
 #   lint        ruff (lint and format), import-linter, basedpyright
@@ -17,7 +18,7 @@
 #   lock        write all locks anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup detection demo test test-slow test-containers torture lint format bench quality images manifests docs lock
+.PHONY: help setup detection demo test test-slow test-catalog test-containers torture lint format bench quality images manifests docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,7 +55,11 @@ test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not torture and not containers"
 
 test-slow: detection
-	$(BIN)/python -m pytest -m "slow and not torture"
+	$(BIN)/python -m pytest -m "slow and not torture" tests components
+
+# What tests/authoring runs more closely, once more as the catalog would run it.
+test-catalog: setup
+	$(BIN)/python -m pytest -m slow pipelines
 
 test-containers: setup
 	$(BIN)/python -m pytest -m containers tests/images

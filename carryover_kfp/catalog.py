@@ -35,8 +35,8 @@ def load_pipeline(name: str) -> Any:
     """
     if name not in pipelines():
         near = nearest(name, pipelines())
-        hint = f"; did you mean '{near}'?" if near else ""
-        raise WrongInput(f"no pipeline '{name}'{hint} There are: {', '.join(pipelines())}")
+        hint = f"; did you mean '{near}'? There" if near else "; there"
+        raise WrongInput(f"no pipeline '{name}'{hint} are: {', '.join(pipelines())}")
     return getattr(importlib.import_module(f"carryover_kfp.pipelines.{name}"), name)
 
 

@@ -87,10 +87,8 @@ def read_document(given: str) -> dict[str, Any]:
         return dict(config.read_mapping(str(_folder() / f"{given}.yaml"), what="--profile"))
     if given and not Path(given).suffix and not Path(given).exists():
         near = config.nearest(given, shipped())
-        hint = f"; did you mean '{near}'?" if near else ""
-        raise WrongInput(
-            f"--profile {given}: none of that name{hint} There are: {', '.join(shipped())}; or name a file"
-        )
+        hint = f"; did you mean '{near}'? There" if near else "; there"
+        raise WrongInput(f"--profile {given}: none of that name{hint} are: {', '.join(shipped())}; or name a file")
     return dict(config.read_mapping(given, what="--profile"))
 
 

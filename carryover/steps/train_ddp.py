@@ -160,7 +160,12 @@ def train_ddp(
                 return {}
             return write_result(unchanged(error, init_from, dataset, store, output, started), output, outputs_dir)
         check_gaps(plan.home, strict=strict)
-        if settings:
+        launch = Launch(ranks_asked(nproc_per_node), grace_seconds, trust_pickle, strict, nodes)
+        if not nodes.leads:
+            with under_lease(plan.home.store, lease, lease_seconds, leads=False):
+                return _follow(plan, launch)
+        finish = _finished(plan)
+        if finish is None and settings:
             wish = Wish(
                 recipe=recipe,
                 overrides=overrides,
@@ -175,15 +180,8 @@ def train_ddp(
                 grace_seconds=grace_seconds,
                 trust_pickle=trust_pickle,
             )
-            finish = _finished(plan) or _by_job(plan, wish, settings, num_nodes, nproc_per_node, owner)
-            card = deliver(plan, finish, output)
-            return write_result(result_of(plan, finish, card, time.monotonic() - started), output, outputs_dir)
-        launch = Launch(ranks_asked(nproc_per_node), grace_seconds, trust_pickle, strict, nodes)
-        if not nodes.leads:
-            with under_lease(plan.home.store, lease, lease_seconds, leads=False):
-                return _follow(plan, launch)
-        finish = _finished(plan)
-        if finish is None:
+            finish = _by_job(plan, wish, settings, num_nodes, nproc_per_node, owner)
+        elif finish is None:
             with under_lease(plan.home.store, lease, lease_seconds, leads=True):
                 finish = _train(plan, owner, takeover, resume, launch)
         card = deliver(plan, finish, output)

@@ -4,7 +4,7 @@
 #   detection   the extra `detection` in it: mmdet, and mmcv built from its source, once (minutes)
 #   demo        the train pipeline on real reviews, killed in the middle of an epoch and resumed
 #   test        lint, then every test that is not slow, in two processes (WORKERS=4 for more)
-#   test-slow   the tests of minutes: kills, real servers
+#   test-slow   the tests of minutes: kills, real servers; in two processes too
 #   test-catalog     the four pipelines as kubeflow/pipelines-components would run them
 #   test-containers  the image built and run in podman, as root: killed, interrupted, locked (half an hour the first time)
 #   torture     faults by hundreds, results added to docs/reliability.md; CARRYOVER_TORTURE_* say how many of each
@@ -55,7 +55,7 @@ test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not torture and not containers"
 
 test-slow: detection
-	$(BIN)/python -m pytest -m "slow and not torture" tests components
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not torture" tests components
 
 # What tests/authoring runs more closely, once more as the catalog would run it.
 test-catalog: setup

@@ -267,8 +267,8 @@ CASES: tuple[Case, ...] = (
         column_types={"image": "image_path", "brand": "categorical", "rating": "numerical"},
         starts={"fusion, from the season's model": ("fashion_season", "fusion")},
         best_of=("fusion", ("table", "text", "image")),
-        note="The label is the decimal logarithm of the retail price. What a model of seasons has learned is no help with "
-        f"prices: started from it, fusion is worse than from MiniLM and random weights. {_NO_WEIGHTS}",
+        note="The label is the decimal logarithm of the retail price. What a model of seasons has learned is no help "
+        f"with prices: started from it, fusion is worse than from MiniLM and random weights. {_NO_WEIGHTS}",
     ),
     Case(
         name="houses_price",

@@ -104,10 +104,10 @@ docs: detection
 # Detection has a lock of its own, on top of the other: nobody else needs its packages, or a compiler.
 # mmcv asks for opencv-python, whose wheels need a display's libraries; the headless one has the same modules.
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra trainjob --extra demo --extra dev $(LOCKING) $(UPGRADE) -o $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra trainjob --extra mlflow --extra demo --extra docs --extra dev $(LOCKING) $(UPGRADE) -o $(LOCK)
 	printf 'opencv-python ; python_version < "3"\n' >$(VENV)/override.txt
 	printf 'setuptools<81\n' >$(VENV)/build.txt
-	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra trainjob --extra demo --extra dev --extra detection $(LOCKING) $(UPGRADE) \
+	$(BIN)/uv pip compile pyproject.toml --extra kfp --extra trainjob --extra mlflow --extra demo --extra docs --extra dev --extra detection $(LOCKING) $(UPGRADE) \
 		--override $(VENV)/override.txt --build-constraints $(VENV)/build.txt -c $(LOCK) -o $(VENV)/all.lock
 	$(BIN)/python tools/lock_rest.py $(VENV)/all.lock $(LOCK) >$(DETECTION)
 	sh images/lock.sh $(VENV)

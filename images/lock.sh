@@ -7,7 +7,7 @@ venv=$1
 cd "$(dirname "$0")/.."
 
 compile() {
-    "$venv/bin/uv" pip compile --quiet pyproject.toml --extra trainjob "$@" --universal --python-version 3.11 --generate-hashes \
+    "$venv/bin/uv" pip compile --quiet pyproject.toml --extra trainjob --extra mlflow "$@" --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --no-annotate --no-header -c requirements.lock
 }
 

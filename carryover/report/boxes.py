@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from carryover.data.thumbnail import Thumbnail
 from carryover.report import page, pictures
 from carryover.report.page import escape, number
-from carryover.report.pictures import Thumbnail
 
 # Beyond these a table, or a picture, is no longer read.
 MOST_IN_TABLE, MOST_SORTED, MOST_BOXES = 100, 12, 100

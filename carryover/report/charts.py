@@ -19,12 +19,13 @@ class Axes:
 
     x: tuple[float, float]
     y: tuple[float, float]
+    height: int = HEIGHT
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return the drawing's coordinates of a point."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), self.height - BOTTOM - up * (self.height - TOP - BOTTOM)
 
 
 def roc_chart(fpr: np.ndarray, tpr: np.ndarray) -> str:
@@ -38,7 +39,54 @@ def roc_chart(fpr: np.ndarray, tpr: np.ndarray) -> str:
         _line("ideal", axes.place(0, 0), axes.place(1, 1)),
         f'<polyline class="curve" points="{curve}"/>',
     ]
-    return _svg(axes, drawn, "False positive rate", "True positive rate", "ROC curve")
+    return drawing(axes, drawn, "False positive rate", "True positive rate", "ROC curve")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart: its name for people, and float64[P] of each axis, in the order they are joined."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+def lines_chart(
+    series: Sequence[Series],
+    axes: Axes,
+    *,
+    x_title: str,
+    y_title: str,
+    label: str,
+    ideal: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    dots: bool = False,
+) -> str:
+    """Return up to six lines, told apart by colour and dashes, with their names below where there are several.
+
+    Args:
+        ideal: both ends of a dashed line to compare with.
+        dots: whether each point is marked too.
+    """
+    drawn = [] if ideal is None else [_line("ideal", axes.place(*ideal[0]), axes.place(*ideal[1]))]
+    for place, one in enumerate(series):
+        keep = _spread(len(one.x), MOST_POINTS)
+        points = [axes.place(float(one.x[i]), float(one.y[i])) for i in keep]
+        title = f"<title>{escape(one.name)}</title>"
+        drawn.append(f'<polyline class="other s{place % 6}" points="{" ".join(map(_pair, points))}">{title}</polyline>')
+        if dots:
+            drawn += [f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in points]
+    shown = drawing(axes, drawn, x_title, y_title, label)
+    return shown + (keys([one.name for one in series]) if len(series) > 1 else "")
+
+
+def keys(names: Sequence[str]) -> str:
+    """Return what the lines of a chart are, as HTML."""
+    items = [
+        f'<li><svg viewBox="0 0 26 10" aria-hidden="true"><line class="other s{place % 6}" x1="0" y1="5" x2="26" '
+        f'y2="5"/></svg>{escape(name)}</li>'
+        for place, name in enumerate(names)
+    ]
+    return f'<ul class="keys">{"".join(items)}</ul>'
 
 
 def scatter_chart(truth: np.ndarray, predictions: np.ndarray) -> str:
@@ -52,23 +100,42 @@ def scatter_chart(truth: np.ndarray, predictions: np.ndarray) -> str:
         for x, y in (axes.place(*point) for point in zip(truth.tolist(), predictions.tolist(), strict=True))
     ]
     line = _line("ideal", axes.place(both[0], both[0]), axes.place(both[1], both[1]))
-    return _svg(axes, [line, *dots], "True value", "Prediction", "Predictions over true values")
+    return drawing(axes, [line, *dots], "True value", "Prediction", "Predictions over true values")
 
 
 def histogram_chart(values: np.ndarray, *, x_title: str, label: str) -> str:
     """Return the counts of values in up to 30 equal bins."""
     low, high = _range(values)
     counts, edges = np.histogram(values, bins=min(30, max(5, round(math.sqrt(len(values))))), range=(low, high))
-    axes = Axes((low, high), (0, float(max(1, counts.max())) * 1.05))
-    boxes = []
+    return counts_chart(edges, counts, x_title=x_title, label=label)
+
+
+def counts_chart(
+    edges: np.ndarray,
+    counts: np.ndarray,
+    *,
+    x_title: str,
+    label: str,
+    y_title: str = "Rows",
+    before: np.ndarray | None = None,
+    height: int = HEIGHT,
+) -> str:
+    """Return bars between edges [B + 1] as high as counts [B]; `before` [B] is drawn over them as a line of steps."""
+    most = max(1e-9, float(counts.max()), 0.0 if before is None else float(before.max()))
+    axes = Axes((float(edges[0]), float(edges[-1])), (0, most * 1.05), height)
+    drawn = []
     for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         x, y = axes.place(left, count)
         end, floor = axes.place(right, 0)
-        boxes.append(
+        drawn.append(
             f'<rect class="box" x="{x + 1:.1f}" y="{y:.1f}" width="{max(1, end - x - 2):.1f}" '
-            f'height="{floor - y:.1f}"><title>{number(left)} to {number(right)}: {count}</title></rect>'
+            f'height="{floor - y:.1f}"><title>{number(left)} to {number(right)}: {number(count)}</title></rect>'
         )
-    return _svg(axes, boxes, x_title, "Rows", label)
+    if before is not None:
+        corners = [axes.place(edge, count) for at, count in enumerate(before.tolist()) for edge in edges[at : at + 2]]
+        points = [axes.place(float(edges[0]), 0), *corners, axes.place(float(edges[-1]), 0)]
+        drawn.append(f'<polyline class="before" points="{" ".join(map(_pair, points))}"/>')
+    return drawing(axes, drawn, x_title, y_title, label)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -80,20 +147,22 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [step * index for index in range(first, first + most + 1) if step * index <= high + step * 1e-9]
 
 
-def _svg(axes: Axes, drawn: Sequence[str], x_title: str, y_title: str, label: str) -> str:
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">']
+def drawing(axes: Axes, drawn: Sequence[str], x_title: str, y_title: str, label: str) -> str:
+    """Return what was drawn, as SVG, inside axes with ticks and titles; `label` says what it is to who can't see it."""
+    bottom = axes.height - BOTTOM
+    parts = [f'<svg viewBox="0 0 {WIDTH} {axes.height}" role="img" aria-label="{escape(label)}">']
     for value in ticks(*axes.x):
         x, y = axes.place(value, axes.y[0])
         parts.append(_line("grid", (x, TOP), (x, y)))
         parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{_tick(value)}</text>')
-    for value in ticks(*axes.y):
+    for value in ticks(*axes.y, most=6 if axes.height >= HEIGHT else 4):
         x, y = axes.place(axes.x[0], value)
         parts.append(_line("grid", (x, y), (WIDTH - RIGHT, y)))
         parts.append(f'<text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{_tick(value)}</text>')
-    parts.append(_line("axis", (LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, HEIGHT - BOTTOM)))
-    parts.append(_line("axis", (LEFT, TOP), (LEFT, HEIGHT - BOTTOM)))
-    middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(f'<text x="{middle_x}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_title)}</text>')
+    parts.append(_line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom)))
+    parts.append(_line("axis", (LEFT, TOP), (LEFT, bottom)))
+    middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + bottom) / 2
+    parts.append(f'<text x="{middle_x}" y="{axes.height - 8}" text-anchor="middle">{escape(x_title)}</text>')
     parts.append(
         f'<text transform="translate(13 {middle_y}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>'
     )

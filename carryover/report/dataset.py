@@ -26,7 +26,12 @@ def dataset_page(card: DatasetCard) -> str:
     if card.lineage.get("drift"):
         parts.append(page.card("Drift", _drift(card.lineage["drift"]), wide=True))
     parts.append(page.card("Where it comes from", page.facts(_origin(card)), wide=True))
-    return page.page("Dataset", lead, [page.tiles(tiles), page.cards(parts)], foot="Made by carryover prepare-data")
+    return page.page(
+        "Dataset",
+        lead,
+        [page.tiles(tiles), page.section("Contents", page.cards(parts))],
+        foot="Made by carryover prepare-data",
+    )
 
 
 def _label(column: Column) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from carryover.data.thumbnail import Thumbnail
 from carryover.report import page, pictures
 from carryover.report.classes import MOST_IN_MATRIX, matrix_table
 from carryover.report.page import escape, number
-from carryover.report.pictures import NEUTRAL, WRONG, Thumbnail
+from carryover.report.pictures import NEUTRAL, WRONG
 from carryover.tasks.segments import dice_of_classes, iou_of_classes
 
 MOST_IN_TABLE, MOST_SORTED = 100, 12

@@ -1,23 +1,17 @@
 """Owns pictures in reports: which of a split, small and inside the page, and one colour a class.
 
 how good each answer is --chosen--> up to SHOWN places: the worst, and some evenly spread
-bytes of a picture --thumbnail--> JPEG of up to WIDTH pixels, as a data URI: the page fetches nothing
+class indices --painted--> PNG of up to WIDTH pixels, as a data URI, beside a thumbnail (data/thumbnail.py)
 """
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from carryover.data.thumbnail import WIDTH, data_uri, scaled
 from carryover.report.page import escape
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-SHOWN, WIDTH, QUALITY = 12, 480, 72
+SHOWN = 12
 # Okabe and Ito 2008, "Color Universal Design": told apart by the colour-blind too, on light and on dark.
 HUES = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 NEUTRAL, WRONG = "#999999", "#d6006c"
@@ -36,16 +30,6 @@ figcaption b { font-weight: 600 }
 """
 
 
-@dataclass(frozen=True)
-class Thumbnail:
-    """A picture as a page shows it: `uri` is a data URI, its size is in pixels, `scale` that of the stored one's."""
-
-    uri: str
-    width: int
-    height: int
-    scale: float
-
-
 def chosen(quality: np.ndarray, most: int = SHOWN) -> list[tuple[int, bool]]:
     """Return up to `most` places, each with whether it is there as one of the worst: half of them, the worst first.
 
@@ -59,33 +43,17 @@ def chosen(quality: np.ndarray, most: int = SHOWN) -> list[tuple[int, bool]]:
     return [*((int(place), True) for place in worst), *((int(place), False) for place in spread)]
 
 
-def thumbnail(data: bytes | None) -> Thumbnail | None:
-    """Return a stored picture made small, turned as its EXIF data say; None for one that can't be read."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if data is None:
-        return None
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            seen = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return None
-    scale = min(1.0, WIDTH / seen.width)
-    small = seen.resize((round(seen.width * scale), max(1, round(seen.height * scale))), Image.Resampling.LANCZOS)
-    return Thumbnail(_uri(small, "JPEG", quality=QUALITY), small.width, small.height, scale)
-
-
-def painted(indices: np.ndarray, colours: Sequence[str]) -> str:
-    """Return indices [H, W] in their colours, one below 0 transparent, at most WIDTH wide, as a data URI."""
+def painted(indices: np.ndarray, colours: Sequence[str], *, width: int = WIDTH) -> str:
+    """Return indices [H, W] in their colours, one below 0 transparent, small as a thumbnail is, as a data URI."""
     from PIL import Image
 
     clear = len(colours)
     image = Image.fromarray(np.where(indices < 0, clear, indices).astype(np.uint8))
     # The transparent one needs a place in the palette too.
     image.putpalette([part for colour in [*colours, NEUTRAL] for part in _rgb(colour)])
-    scale = min(1.0, WIDTH / image.width)
-    small = image.resize((round(image.width * scale), max(1, round(image.height * scale))), Image.Resampling.NEAREST)
-    return _uri(small, "PNG", transparency=clear, optimize=True)
+    scale = min(1.0, width / image.width, 2 * width / image.height)
+    small = image.resize(scaled(image.size, scale), Image.Resampling.NEAREST)
+    return data_uri(small, "PNG", transparency=clear, optimize=True)
 
 
 def colours_of(places: Iterable[int]) -> dict[int, str]:
@@ -112,12 +80,6 @@ def legend(named: Mapping[str, str]) -> str:
 def caption(words: str, *, worst: bool) -> str:
     """Return what stands below a picture."""
     return f"<figcaption>{'<b>worst</b> · ' if worst else ''}{escape(words)}</figcaption>"
-
-
-def _uri(image: "Image.Image", format: str, **options: object) -> str:
-    sink = io.BytesIO()
-    image.save(sink, format, **options)  # pyright: ignore[reportArgumentType]
-    return f"data:image/{format.lower()};base64,{base64.b64encode(sink.getvalue()).decode()}"
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -6,9 +6,10 @@ import io
 import numpy as np
 from PIL import Image
 
+from carryover.data.thumbnail import WIDTH, thumbnail
 from carryover.report.boxes import Box, Detected, Shot
 from carryover.report.masks import Segmented
-from carryover.report.pictures import HUES, SHOWN, WIDTH, chosen, colours_of, painted, thumbnail
+from carryover.report.pictures import HUES, SHOWN, chosen, colours_of, painted
 
 # EXIF's tag of how a picture lies, and its value for "turn it clockwise".
 ORIENTATION, TURNED = 0x0112, 6

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from carryover.data.thumbnail import thumbnail
 from carryover.models.columns import as_text
 from carryover.report import pictures
 from carryover.report.boxes import Box, Detected, Shot
@@ -49,7 +50,7 @@ class Boxes:
                 f"{int(wrong[place])} false"
             )
             boxes = [*_true(scored.targets[place]), *_found(scored.predictions[place])]
-            shots.append(Shot(pictures.thumbnail(first_picture(done, place)), words, worst, boxes))
+            shots.append(Shot(thumbnail(first_picture(done, place)), words, worst, boxes))
         return Detected(names, coco.classes, coco.boxes, shots, SHOWN_FROM)
 
     def table(self, done: Pass) -> pa.Table:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from carryover.data import masks
+from carryover.data.thumbnail import thumbnail
 from carryover.models.columns import as_text
 from carryover.report import pictures
 from carryover.report.masks import Segmented, Shot
@@ -86,4 +87,4 @@ def _shot(done: Pass, place: int, words: str, worst: bool) -> Shot:
     assert isinstance(task, SegmentationTask)
     assert isinstance(done.kept, _Kept)
     truth, told = (task.mask(cell) for cell in (cell_of(done, place, task.label), done.kept.told[place]))
-    return Shot(pictures.thumbnail(first_picture(done, place)), words, worst, truth, told)
+    return Shot(thumbnail(first_picture(done, place)), words, worst, truth, told)

@@ -101,6 +101,15 @@ def make_loss(
     return partial(_summed, partial(_cross_entropy, smoothing=label_smoothing)) if label_smoothing else task.loss
 
 
+def check_loss(task: "Task", loss: Loss) -> Loss | None:
+    """Return the loss that a validation measures beside its score, of the one that training has; None for pictures.
+
+    A detector gives boxes in evaluation and no losses, and masks there have each picture's own size instead of the one
+    that the network learns at: what came out would be another loss.
+    """
+    return None if task.problem_type in (PIXELS, OBJECTS) else loss
+
+
 def _own_loss(task: "Task", name: str, *, label_smoothing: float, mixed: bool) -> Loss:
     """Return the loss that a detector computes by itself."""
     for key_, asked, off in (

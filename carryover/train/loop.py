@@ -35,6 +35,12 @@ class Validator(Protocol):
     def score(self) -> float: ...
 
 
+class Check(Validator, Protocol):
+    """A validator that knows the mean training loss of its newest pass, None where a task has none in evaluation."""
+
+    loss: float | None
+
+
 class Saver(Protocol):
     """Decides when to save, and saves behind the loop. `due` is asked on rank 0 only; `commit` is collective."""
 
@@ -51,7 +57,7 @@ class Reporter(Protocol):
     def step(
         self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
     ) -> None: ...
-    def check(self, state: RunState) -> None: ...
+    def check(self, state: RunState, *, loss: float | None) -> None: ...
 
 
 class Votes(NamedTuple):
@@ -78,7 +84,7 @@ class Training:
     steps: Iterable[list[Batch]]
     saver: Saver
     reporter: Reporter
-    validator: Validator | None
+    validator: Check | None
     stop: Stop
     candidates: int = 1
 
@@ -125,7 +131,7 @@ def _look(run: Training, votes: Votes) -> bool:
         score = run.validator.score()
         greater = run.validator.greater_is_better
         good = state.record(score, greater_is_better=greater, keep=run.candidates)
-        run.reporter.check(state)
+        run.reporter.check(state, loss=run.validator.loss)
         if not state.done and state.bad_checks >= limits.patience:
             state.done = "early_stopping"
     return good

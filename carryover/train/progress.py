@@ -27,7 +27,7 @@ class Silent:
     ) -> None:
         """Say nothing."""
 
-    def check(self, state: RunState) -> None:
+    def check(self, state: RunState, *, loss: float | None) -> None:
         """Say nothing."""
 
     def content(self) -> dict[str, bytes]:
@@ -91,9 +91,9 @@ class Progress:
             f"rate {rate:.2e}  {norms}{speed:.0f} rows/s  {left} left"
         )
 
-    def check(self, state: RunState) -> None:
-        """Take in one validation."""
-        self._add(state, **{f"val_{self._metric}": state.score})
+    def check(self, state: RunState, *, loss: float | None) -> None:
+        """Take in one validation; `loss` is the mean training loss on its rows, None where a task has none there."""
+        self._add(state, **{f"val_{self._metric}": state.score}, val_loss=loss)
         shown = "undefined" if state.score is None else f"{state.score:.4f}"
         best = "best yet" if state.best_step == state.step else f"best {_shown(state.best_score)} at {state.best_step}"
         say(f"validation at step {state.step}: {self._metric} {shown} ({best})")

@@ -30,6 +30,7 @@ from carryover.ground.errors import RunAgain
 from carryover.models import trust
 from carryover.tasks.metrics import Metric, find_metric
 from carryover.train import recipe as recipes
+from carryover.train.check import SplitValidator, validator_of
 from carryover.train.engine import Engine
 from carryover.train.environment import Env
 from carryover.train.finish import finish
@@ -51,7 +52,6 @@ from carryover.train.soup import choose_weights
 from carryover.train.spec import Spec
 from carryover.train.state import RunState
 from carryover.train.stop import Stop
-from carryover.train.validate import gathered, predict, scores
 from carryover.train.wise import Blend
 
 
@@ -255,7 +255,7 @@ def _training(
         steps=loader.steps(loader.load(micros, batches, workers=env.num_workers)),
         saver=saver,
         reporter=reporter,
-        validator=SplitValidator(splits["validation"], parts, engine, env, metric) if validates else None,
+        validator=validator_of(splits["validation"], parts, engine, recipe, metric) if validates else None,
         stop=stop,
         candidates=candidates,
     )
@@ -309,34 +309,3 @@ def _reporter(
         progress=Path(spec.progress),
         first_step=Path(spec.first_step) if spec.first_step else None,
     )
-
-
-class SplitValidator:
-    """Scores the network on the validation split, all ranks together."""
-
-    def __init__(self, split: Rows, parts: Parts, engine: Engine, env: Env, metric: Metric) -> None:
-        self.greater_is_better = metric.greater_is_better
-        # A run that only tries all out looks at as many batches as it takes steps.
-        self._rows = min(len(split), env.dev_steps * env.batch_size or len(split))
-        self._parts = parts
-        self._engine = engine
-        self._metric = metric
-        self._micro_size = max(1, round(env.per_gpu_batch_size * env.eval_batch_size_ratio))
-        self._workers = env.num_workers_evaluation
-        self._batches = MicroBatches(split, parts.preprocessing, parts.task.targets, training=False)
-
-    def score(self) -> float:
-        """Return the metric on the whole split, the same on every rank. Collective."""
-        dist.share_buffers(self._engine.network)
-        micros = loader.evaluation_micros(
-            rows=self._rows, micro_size=self._micro_size, rank=dist.rank(), world=dist.world()
-        )
-        mine = predict(
-            self._engine.network,
-            loader.load(micros, self._batches, workers=self._workers),
-            self._parts.task,
-            device=self._engine.device,
-            dtype=self._engine.dtype,
-            autocast=self._engine.autocast,
-        )
-        return scores(self._parts.task, [self._metric], gathered(mine, self._engine.device))[self._metric.name]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from carryover.data.loader import Batch
 from carryover.ground import dist
+from carryover.tasks.losses import Loss
 from carryover.tasks.metrics import Metric, score_all
 from carryover.tasks.task import Task
 
@@ -27,16 +28,24 @@ class Predicted:
         logits: float32[N, W], or float64 where the network computes in it; as the task's `kept` gives them.
         targets: as the task's `kept` gives them, [N] or [N, W].
         rows: which rows of the split they are, int64[N].
+        losses: of each row by the loss that was asked for, float64[N]; None where none was.
     """
 
     logits: np.ndarray
     targets: np.ndarray
     rows: np.ndarray
+    losses: np.ndarray | None = None
 
     def in_row_order(self) -> "Predicted":
         """Return the same, sorted by row."""
         order = np.argsort(self.rows, kind="stable")
-        return Predicted(self.logits[order], self.targets[order], self.rows[order])
+        losses = None if self.losses is None else self.losses[order]
+        return Predicted(self.logits[order], self.targets[order], self.rows[order], losses)
+
+    @property
+    def mean_loss(self) -> float | None:
+        """The mean over rows, the same whichever ranks had them once they are in order; None where it is not known."""
+        return None if self.losses is None or not len(self.losses) else float(self.losses.mean())
 
 
 class Keeps(Protocol):
@@ -56,6 +65,7 @@ def predict(
     device: torch.device,
     dtype: torch.dtype | None = None,
     autocast: Autocast = contextlib.nullcontext,
+    loss: Loss | None = None,
 ) -> Predicted:
     """Run a network over batches without gradients and without dropout; its training mode is put back after.
 
@@ -64,18 +74,24 @@ def predict(
     Args:
         dtype: of real-valued inputs, as `Batch.to` takes it.
         autocast: gives the context that the network computes in.
+        loss: (outputs, targets) -> per-row losses [b], taken in the same pass; None for none.
     """
     training = network.training
     network.eval()
     logits: list[Tensor] = []
     targets: list[Tensor] = []
+    losses: list[Tensor] = []
     rows: list[np.ndarray] = []
     try:
         with torch.no_grad():
             for batch in batches:
+                moved = batch.to(device, dtype)
                 with autocast():
-                    output = network(batch.to(device, dtype).features).logits
+                    outputs = network(moved.features)
+                    if loss:
+                        losses.append(loss(outputs, moved.targets).double())
                 # Kept on the device: a copy for each batch would make it wait.
+                output = outputs.logits
                 said, truth = task.kept(output if output.element_size() >= 4 else output.float(), batch.targets)
                 logits.append(said)
                 targets.append(truth)
@@ -83,8 +99,10 @@ def predict(
     finally:
         network.train(training)
     if not logits:
-        return Predicted(np.empty((0, task.num_outputs), np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-    return Predicted(_joined(logits).cpu().numpy(), _joined(targets).numpy(), np.concatenate(rows))
+        empty, none = np.empty((0, task.num_outputs), np.float32), np.empty(0, np.int64)
+        return Predicted(empty, none, none, np.empty(0) if loss else None)
+    lost = torch.cat(losses).cpu().numpy() if loss else None
+    return Predicted(_joined(logits).cpu().numpy(), _joined(targets).numpy(), np.concatenate(rows), lost)
 
 
 def gathered(mine: Predicted, device: torch.device) -> Predicted:
@@ -105,7 +123,8 @@ def gathered(mine: Predicted, device: torch.device) -> Predicted:
         return torch.cat(dist.gather_rows(tensor)).cpu().numpy()
 
     logits, targets, rows = together(mine.logits), together(mine.targets), together(mine.rows)
-    return Predicted(logits, targets, rows.astype(np.int64)).in_row_order()
+    losses = None if mine.losses is None else together(mine.losses)
+    return Predicted(logits, targets, rows.astype(np.int64), losses).in_row_order()
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

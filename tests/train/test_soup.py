@@ -11,7 +11,7 @@ from carryover.checkpoint.pack import RawTensor
 from carryover.checkpoint.snapshot import restore
 from carryover.data.manifest import DatasetCard
 from carryover.ground.errors import RunAgain
-from carryover.train import run as runs
+from carryover.train import check
 from carryover.train.soup import Mean
 from carryover.train.state import RunState
 from tests.train.attempts import Killed, Run, dataset
@@ -31,13 +31,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Give validations these scores, in turn; notes the weights that each saw."""
     plan: dict[str, Any] = {"scores": [], "seen": []}
 
-    class Scripted(runs.SplitValidator):
+    class Scripted(check.SplitValidator):
         def score(self) -> float:
             super().score()
             plan["seen"].append({name: value.clone() for name, value in self._engine.network.state_dict().items()})
             return plan["scores"][len(plan["seen"]) - 1]
 
-    monkeypatch.setattr(runs, "SplitValidator", Scripted)
+    monkeypatch.setattr(check, "SplitValidator", Scripted)
     return plan
 
 

@@ -90,10 +90,11 @@ class Table:
 
 
 class Objects:
-    """The objects of one run home."""
+    """The objects of one run home; `bytes_written` counts what was sent since the start, lost tries too."""
 
     def __init__(self, home: Store) -> None:
         self.home = home
+        self.bytes_written = 0
         self._written: list[str] = []
 
     @contextlib.contextmanager
@@ -127,6 +128,7 @@ class Objects:
         ref = Ref(digest(data), memoryview(data).nbytes)
         self._written.append(ref.digest)
         self.home.write(object_name(ref.digest), data)
+        self.bytes_written += ref.size
         return ref
 
     def get(self, ref: Ref) -> bytes:
@@ -269,6 +271,7 @@ class Objects:
         with self.home.open_write(object_name(ref.digest)) as file:
             for piece in pieces(tensors, save=save):
                 file.write(piece)
+        self.bytes_written += size
         return ref
 
 

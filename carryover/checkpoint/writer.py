@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -38,13 +39,15 @@ class Writer:
 
     Attributes:
         attempt: number of our claim among all claims, from 1.
-        resumed_from: number of the commit that this attempt goes on from, None when it starts from zero.
+        resumed_from: number of the commit that this attempt goes on from, None when it starts from zero;
+            `resumed_time` is when it was made, in Unix seconds, known once it is loaded.
     """
 
     def __init__(self, home: RunHome, *, head: Head, attempt: int, resumed_from: int | None) -> None:
         self.home = home
         self.attempt = attempt
         self.resumed_from = resumed_from
+        self.resumed_time: float | None = None
         self._head = head
         self._parent: int | None = None
         self._points: list[Point] = []
@@ -87,6 +90,7 @@ class Writer:
         if loaded:
             writer._parent = found
             writer._points = home.points(loaded.record, head)
+            writer.resumed_time = datetime.fromisoformat(loaded.record.time).timestamp()
             if _all_readable(home, loaded.record.number + 1, head.number):
                 writer.know(loaded)
         return writer

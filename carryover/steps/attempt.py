@@ -80,7 +80,7 @@ def lead(plan: Plan, writer: Writer, inputs: Inputs, launch: Launch, count: int)
         if time.monotonic() - started < limit:
             return None
         words = f"not all of {launch.nodes.count} nodes came within {limit:g} s; the same commands go on"
-        return Ending(RunAgain.exit_code, words, -1)
+        return Ending(RunAgain.exit_code, words, -1, "nodes-apart")
 
     with Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(inputs.scratch)):
         _raise(plan, _run(spec, inputs, launch, count, joining))
@@ -132,7 +132,7 @@ class Waiting:
         still = now - self._moved_at
         if still > (min(self._limit, _STILL_SECONDS) if self._has_moved else self._limit):
             words = f"node 0 gave no sign of life for {still:.0f} s; the same commands on all nodes go on"
-            return Ending(RunAgain.exit_code, words, -1)
+            return Ending(RunAgain.exit_code, words, -1, "nodes-apart")
         return None
 
     def is_done(self) -> bool:
@@ -185,6 +185,9 @@ def _spec(plan: Plan, inputs: Inputs, launch: Launch, *, handoff: Mapping[str, A
     )
 
 
+        scratch=str(inputs.scratch),
+        nodes=launch.nodes.count,
+        changes={name: [plan.before.get(name), value] for name, value in plan.changes.items()},
 def _step(scratch: Path) -> int | None:
     step = ranks.read_progress(scratch)
     return None if step < 0 else step

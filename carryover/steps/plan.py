@@ -38,6 +38,7 @@ class Plan:
 
     Attributes:
         schema: of the data as the model has it: the classes of a Model that is extended.
+        changes: recipe key -> value, where this start differs from the one before; `before` has the values of then.
         parent: what the run starts from; None for nothing.
         rows: what to train on, where it is not just the dataset's own rows.
         sought: of a transfer, what `--backbone` names; None where a run goes on without it.
@@ -48,6 +49,7 @@ class Plan:
     run_key: str
     recipe: Recipe
     changes: Mapping[str, Any]
+    before: Mapping[str, Any]
     card: DatasetCard
     schema: Schema
     parent: Parent | None
@@ -109,7 +111,11 @@ def make_plan(
     schema = parents.schema_of(parent, card.schema)
     _check(made, parent, schema, card)
     limits, rows = _rows(made, parent, card, home, scratch, where=where, time_limit=time_limit)
-    return Plan(where, home, run_key, made, changes, card, schema, parent, limits, time_limit, rows, found_there)
+    known, was = recipes.keys_of(made), settings_of(home) if changes else {}
+    before = {name: was.get(name, known[name].default) for name in changes}
+    return Plan(
+        where, home, run_key, made, changes, before, card, schema, parent, limits, time_limit, rows, found_there
+    )
 
 
 def _check(made: Recipe, parent: Parent | None, schema: Schema, card: DatasetCard) -> None:

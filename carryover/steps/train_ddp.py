@@ -34,7 +34,7 @@ from carryover.steps.attempt import Launch, follow, inputs_of, lead
 from carryover.steps.delivery import deliver, result_of, unchanged
 from carryover.steps.job_command import Wish, command_of
 from carryover.steps.lease import under_lease
-from carryover.steps.plan import Plan, make_plan, settings_of
+from carryover.steps.plan import Plan, make_plan
 from carryover.steps.results import is_of_machine, resolve_store, write_result
 from carryover.steps.teacher import check_teacher
 from carryover.steps.trainjob import ask, train_by_job
@@ -289,9 +289,8 @@ def _announce(plan: Plan, where: str) -> None:
     """Say what is about to happen, and what a person may have meant instead."""
     if plan.home.exists():
         say(f"run {plan.run_key} exists: going on with it")
-        before, known = settings_of(plan.home), recipes.keys_of(plan.recipe)
         for name, value in plan.changes.items():
-            say(f"  {name}: {before.get(name, known[name].default)!r} -> {value!r}")
+            say(f"  {name}: {plan.before[name]!r} -> {value!r}")
     else:
         schema, mixup = plan.schema, plan.recipe.data.mixup
         asked = plan.recipe.optimization

@@ -25,6 +25,7 @@ from carryover.train.state import RunState
 from carryover.train.stop import Stop
 
 PREEMPTED = "preempted"
+VALIDATING = "validating"
 
 
 class Validator(Protocol):
@@ -48,6 +49,7 @@ class Saver(Protocol):
     def seen(self, state: RunState, batches: list[Batch]) -> None: ...
     def commit(self, state: RunState, engine: Engine) -> None: ...
     def flush(self) -> None: ...
+    def end(self, state: RunState, reason: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -57,6 +59,7 @@ class Reporter(Protocol):
     def step(
         self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
     ) -> None: ...
+    def phase(self, name: str) -> None: ...
     def check(self, state: RunState, *, loss: float | None) -> None: ...
 
 
@@ -128,6 +131,7 @@ def _look(run: Training, votes: Votes) -> bool:
     state.done = limits.reached(state) or ("time_limit" if votes.time_up else "")
     good = False
     if run.validator and limits.check_wanted(state):
+        run.reporter.phase(VALIDATING)
         score = run.validator.score()
         greater = run.validator.greater_is_better
         good = state.record(score, greater_is_better=greater, keep=run.candidates)

@@ -33,6 +33,7 @@ def agreed(spec: Spec, device: torch.device) -> Spec:
         rows=spec.rows,
         old_rows=spec.old_rows,
         progress=spec.progress,
+        scratch=spec.scratch,
         first_step=spec.first_step,
         # Node 0 decides whether the run still needs what it started from; the files are our own.
         source=spec.source if led.source else None,

@@ -1,22 +1,31 @@
-"""Owns what people see of a training while it runs: lines on the console, metrics.jsonl, the progress file.
+"""Owns what rank 0 tells of a training while it runs, and the local files that the launcher reads.
 
-metrics.jsonl      one line a logged step and one a validation, over all attempts; rewritten with each commit, before
-                   the commit's record, so that it never knows less than the newest checkpoint
+<run home>/metrics.jsonl     the curve over all attempts, see `train.lines`
+<scratch>/metrics.jsonl      the same lines, each as soon as it is known: the kept ones first, then this attempt's
+<scratch>/progress.json      the newest, replaced every half second: step, total, epoch, max_epochs, loss,
+                             learning_rate, rows_per_second, eta_seconds, commit_step, commit_time (Unix seconds),
+                             phase ("training", "validating", "ending"), attempt; what is not known is null
 """
 
+import contextlib
 import json
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from carryover.ground.console import say
 from carryover.ground.storage import Store
-from carryover.train.loop import Limits
+from carryover.train.limits import Limits
+from carryover.train.lines import METRICS, Lines
 from carryover.train.state import RunState
 
-METRICS = "metrics.jsonl"
+PROGRESS = "progress.json"
+TRAINING, ENDING = "training", "ending"
+_TELL_EVERY_SECONDS = 0.5
 
 
 class Silent:
@@ -27,12 +36,40 @@ class Silent:
     ) -> None:
         """Say nothing."""
 
-    def check(self, state: RunState, *, loss: float | None) -> None:
+    def phase(self, name: str) -> None:
         """Say nothing."""
 
-    def content(self) -> dict[str, bytes]:
+    def check(self, state: RunState, *, loss: float | None = None) -> None:
+        """Say nothing."""
+
+    def saved(self, *, step: int, epoch: int, number: int, seconds: float, write_seconds: float, size: int) -> None:
+        """Say nothing."""
+
+    def stop(self, state: RunState, reason: str) -> None:
+        """Say nothing."""
+
+    def content(self) -> Callable[[], dict[str, bytes]]:
         """Return nothing to write."""
-        return {}
+        return dict
+
+
+@dataclass(frozen=True)
+class Start:
+    """How an attempt begins.
+
+    Attributes:
+        attempt: its number.
+        lost_steps: steps of the attempt before that are done again; None where nobody knows.
+        commit_time: when the checkpoint it goes on from was made, Unix seconds; None for a start from zero.
+        changes: recipe key -> [old, new], of those that differ from the attempt before.
+    """
+
+    attempt: int
+    ranks: int = 1
+    nodes: int = 1
+    lost_steps: int | None = 0
+    commit_time: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Progress:
@@ -42,6 +79,7 @@ class Progress:
         home: the run's folder.
         progress: local file in which the newest step is kept for the launcher.
         first_step: local file that gets the wall-clock time of this attempt's first optimizer step; None for none.
+        scratch: local folder for metrics.jsonl and progress.json; None for neither.
     """
 
     def __init__(
@@ -53,22 +91,36 @@ class Progress:
         total: int,
         every: int,
         metric: str,
-        attempt: int,
+        start: Start,
         progress: Path,
         first_step: Path | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self._limits = limits
         self._total = total
         self._every = every
         self._metric = metric
-        self._attempt = attempt
+        self._attempt = start.attempt
         self._first_step = first_step
-        self._lines = _kept_lines(home, state.step)
-        self._started = time.monotonic()
-        self._from = state.samples
+        self._lines = Lines(home, state.step, scratch / METRICS if scratch else None)
+        self._pace = _Pace(state.samples)
         # Kept open: one small write in place a step.
         self._file = os.open(progress, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._newest = _Newest(
+            scratch / PROGRESS if scratch else None,
+            step=state.step,
+            total=total,
+            epoch=state.epoch,
+            max_epochs=limits.max_epochs,
+            attempt=start.attempt,
+            commit_step=state.step if start.commit_time is not None else None,
+            commit_time=start.commit_time,
+            phase=TRAINING,
+        )
         self._mark(state.step)
+        changes = {"changes": start.changes} if start.changes else {}
+        told = {"from_step": state.step, "lost_steps": start.lost_steps, "ranks": start.ranks, "nodes": start.nodes}
+        self._event("start", state.step, state.epoch, **told, **changes)
 
     def step(
         self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
@@ -78,48 +130,131 @@ class Progress:
         if self._first_step:
             self._first_step.write_text(repr(time.time()))
             self._first_step = None
+        now = time.monotonic()
+        if now >= self._newest.due_at:
+            self._newest.tell(
+                step=state.step,
+                epoch=self._epoch(state),
+                loss=_finite(loss),
+                learning_rate=rate,
+                rows_per_second=round(self._pace.mean(state.samples, now), 1),
+                eta_seconds=round(self._left(state, now), 1),
+                phase=TRAINING,
+            )
         if state.step % self._every and state.step != self._total:
             return
-        speed = (state.samples - self._from) / max(1e-9, time.monotonic() - self._started)
-        self._add(state, loss=loss, learning_rate=rate, gradient_norm=norm, rows_per_second=round(speed, 1), **tracked)
-        left = self._left(state, speed)
+        known = {} if norm is None else {"gradient_norm": norm}
+        speed = self._pace.since_last(state.samples, now)
+        values = {"loss": loss, "learning_rate": rate, **known, "rows_per_second": round(speed, 1), **tracked}
+        self._lines.add({**self._where(state.step, state.epoch), **values})
         norms = "".join(f"{name} {value:.2e}  " for name, value in tracked.items())
-        # An epoch's last step already counts as the start of the next.
-        epoch = min(state.epoch + (1 if state.position else 0), self._limits.max_epochs)
         say(
-            f"epoch {max(1, epoch)}/{self._limits.max_epochs}  step {state.step}/{self._total}  loss {loss:.4f}  "
-            f"rate {rate:.2e}  {norms}{speed:.0f} rows/s  {left} left"
+            f"epoch {self._epoch(state)}/{self._limits.max_epochs}  step {state.step}/{self._total}  loss {loss:.4f}  "
+            f"rate {rate:.2e}  {norms}{speed:.0f} rows/s  {duration(self._left(state, now))} left"
         )
 
-    def check(self, state: RunState, *, loss: float | None) -> None:
-        """Take in one validation; `loss` is the mean training loss on its rows, None where a task has none there."""
-        self._add(state, **{f"val_{self._metric}": state.score}, val_loss=loss)
+    def phase(self, name: str) -> None:
+        """Note what the loop does now."""
+        self._newest.tell(phase=name)
+
+    def check(self, state: RunState, *, loss: float | None = None) -> None:
+        """Take in one validation; `loss` is the mean loss over the validation split, where it is known."""
+        score = {f"val_{self._metric}": state.score} | ({} if loss is None else {"val_loss": loss})
+        self._lines.add({**self._where(state.step, state.epoch), **score})
+        self._pace.rest()
+        self._newest.tell(phase=TRAINING)
         shown = "undefined" if state.score is None else f"{state.score:.4f}"
         best = "best yet" if state.best_step == state.step else f"best {_shown(state.best_score)} at {state.best_step}"
         say(f"validation at step {state.step}: {self._metric} {shown} ({best})")
 
-    def content(self) -> dict[str, bytes]:
-        """Return metrics.jsonl as it is now: name -> content."""
-        return {METRICS: "".join(json.dumps(line) + "\n" for line in self._lines).encode()}
+    def saved(self, *, step: int, epoch: int, number: int, seconds: float, write_seconds: float, size: int) -> None:
+        """Take in one commit; called by the thread that wrote it.
 
-    def _add(self, state: RunState, **values: Any) -> None:
-        finite = {
-            name: value if value == value and abs(value or 0) != float("inf") else None
-            for name, value in values.items()
-            if value is not None
-        }
-        self._lines.append({"step": state.step, "epoch": state.epoch, "attempt": self._attempt, **finite})
+        Args:
+            number: of its record.
+            seconds: the loop stood still for it; `write_seconds` passed behind the loop.
+            size: new bytes that it wrote.
+        """
+        costs = {"seconds": round(seconds, 6), "write_seconds": round(write_seconds, 6), "bytes": size}
+        self._event("save", step, epoch, number=number, **costs)
+        self._newest.tell(commit_step=step, commit_time=round(time.time(), 3))
+        say(f"committed step {step} (record {number})")
+
+    def stop(self, state: RunState, reason: str) -> None:
+        """Take in why the loop ended."""
+        self._event("stop", state.step, state.epoch, reason=reason)
+        self._newest.tell(step=state.step, phase=ENDING)
+
+    def content(self) -> Callable[[], dict[str, bytes]]:
+        """Return what gives the files of the run home as they are to be now: name -> content."""
+        return self._lines.content()
+
+    def _event(self, name: str, step: int, epoch: int, **values: Any) -> None:
+        self._lines.add({**self._where(step, epoch), "event": name, **values})
+
+    def _where(self, step: int, epoch: int) -> dict[str, Any]:
+        return {"step": step, "epoch": epoch, "attempt": self._attempt, "time": round(time.time(), 3)}
 
     def _mark(self, step: int) -> None:
         # Padded, so that an older, longer text never shows through.
         os.pwrite(self._file, f"{step:<20}".encode(), 0)
 
-    def _left(self, state: RunState, speed: float) -> str:
+    def _epoch(self, state: RunState) -> int:
+        # An epoch's last step already counts as the start of the next.
+        return max(1, min(state.epoch + (1 if state.position else 0), self._limits.max_epochs))
+
+    def _left(self, state: RunState, now: float) -> float:
         rows = self._limits.rows
         samples = max(0, (self._limits.max_epochs - state.epoch) * rows - state.position)
         if self._limits.max_steps >= 0:
             samples = min(samples, max(0, self._limits.max_steps - state.step) * self._limits.batch_size)
-        return duration(samples / max(speed, 1e-9))
+        return samples / max(self._pace.mean(state.samples, now), 1e-9)
+
+
+class _Pace:
+    """How many samples a second: over the attempt, and since the last logged step without validations."""
+
+    def __init__(self, samples: int) -> None:
+        self._from, self._started = samples, time.monotonic()
+        self._last, self._last_at = samples, self._started
+        self._speed = 0.0
+
+    def mean(self, samples: int, now: float) -> float:
+        return (samples - self._from) / max(1e-9, now - self._started)
+
+    def since_last(self, samples: int, now: float) -> float:
+        if samples > self._last:
+            self._speed = (samples - self._last) / max(1e-9, now - self._last_at)
+        self._last, self._last_at = samples, now
+        return self._speed
+
+    def rest(self) -> None:
+        """Count the next samples from now on."""
+        self._last_at = time.monotonic()
+
+
+class _Newest:
+    """progress.json; `due_at` says when, on the monotonic clock, a step is next worth telling."""
+
+    def __init__(self, path: Path | None, **values: Any) -> None:
+        names = ("loss", "learning_rate", "rows_per_second", "eta_seconds")
+        self._path = path
+        self._values = {**dict.fromkeys(names), **values}
+        self._lock = threading.Lock()
+        self.due_at = float("inf")
+        self.tell()
+
+    def tell(self, **values: Any) -> None:
+        if self._path is None:
+            return
+        with self._lock:
+            self._values |= values
+            temporary = self._path.with_name(f".{self._path.name}")
+            self.due_at = time.monotonic() + _TELL_EVERY_SECONDS
+            # A full disk costs the one who looks at it a look, and training nothing.
+            with contextlib.suppress(OSError):
+                temporary.write_text(json.dumps(self._values))
+                temporary.replace(self._path)
 
 
 def duration(seconds: float) -> str:
@@ -131,15 +266,9 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
 def _shown(score: float | None) -> str:
     return "none" if score is None else f"{score:.4f}"
-
-
-def _kept_lines(home: Store, step: int) -> list[dict[str, Any]]:
-    """Return the curve up to a step; what came after it was lost with its weights and will be done again."""
-    try:
-        text = home.read(METRICS).decode()
-    except FileNotFoundError:
-        return []
-    lines = [json.loads(line) for line in text.splitlines() if line]
-    return [line for line in lines if line["step"] <= step]

@@ -42,7 +42,7 @@ from carryover.train.nodes import agreed
 from carryover.train.optim import PREFIX as OPTIMIZER
 from carryover.train.parent import parent_from_json
 from carryover.train.parts import Parts, build_parts, carried
-from carryover.train.progress import Progress, Silent
+from carryover.train.progress import Progress, Silent, Start
 from carryover.train.recipe import Recipe
 from carryover.train.samples import SampleRecord
 from carryover.train.saver import CommitSaver
@@ -86,6 +86,7 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     run = _training(spec, recipe, home, writer, parts, lessons, state, engine, stop)
     try:
         reason = train(run)
+        run.saver.end(state, reason)
     finally:
         run.saver.close()
     if reason == PREEMPTED:
@@ -196,6 +197,13 @@ def _state(spec: Spec, loaded: Loaded | None) -> RunState:
 def _training(
     spec: Spec,
     recipe: Recipe,
+def _lost(spec: Spec, step: int) -> int | None:
+    """Return how many steps the attempt before did in vain, None where nobody knows."""
+    if spec.lost_step is None:
+        return 0 if spec.handoff["attempt"] == 1 else None
+    return max(0, spec.lost_step - step)
+
+
     home: RunHome,
     writer: Writer | None,
     parts: Parts,
@@ -221,10 +229,9 @@ def _training(
         say(words)
     curve = _curve(recipe, state, limits)
     metric = find_metric(recipe.optimization.val_metric, parts.task.problem_type)
-    attempt = spec.handoff["attempt"]
-    reporter = _reporter(spec, recipe, home, state, limits, metric, attempt)
+    reporter = _reporter(spec, recipe, home, state, limits, metric, writer)
     record = recipe.data.record_samples
-    samples = SampleRecord(attempt=attempt, step=state.step, device=engine.device) if record else None
+    samples = SampleRecord(attempt=spec.handoff["attempt"], step=state.step, device=engine.device) if record else None
     keep = recipe.checkpoint.keep(greater_is_better=metric.greater_is_better)
     candidates = recipe.optimization.candidates
     saver = CommitSaver(
@@ -291,9 +298,9 @@ def _curve(recipe: Recipe, state: RunState, limits: Limits) -> Curve:
 
 
 def _reporter(
-    spec: Spec, recipe: Recipe, home: RunHome, state: RunState, limits: Limits, metric: Metric, attempt: int
+    spec: Spec, recipe: Recipe, home: RunHome, state: RunState, limits: Limits, metric: Metric, writer: Writer | None
 ) -> Progress | Silent:
-    if dist.rank():
+    if writer is None:
         return Silent()
     rows, size = limits.rows, limits.batch_size
     if rows < size:
@@ -305,7 +312,15 @@ def _reporter(
         total=limits.total_steps(state),
         every=recipe.optimization.log_every_n_steps,
         metric=metric.name,
-        attempt=attempt,
+        start=Start(
+            attempt=writer.attempt,
+            ranks=dist.world(),
+            nodes=spec.nodes,
+            lost_steps=_lost(spec, state.step),
+            commit_time=writer.resumed_time,
+            changes=spec.changes,
+        ),
         progress=Path(spec.progress),
         first_step=Path(spec.first_step) if spec.first_step else None,
     )
+        scratch=Path(spec.scratch) if spec.scratch else None,

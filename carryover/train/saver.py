@@ -23,7 +23,7 @@ from carryover.checkpoint.snapshot import snapshot
 from carryover.checkpoint.writer import Writer
 from carryover.data.loader import Batch
 from carryover.ground import failures
-from carryover.ground.console import say, warn
+from carryover.ground.console import warn
 from carryover.ground.errors import RunAgain, Superseded
 from carryover.ground.storage import first_line
 from carryover.train.engine import Engine
@@ -93,11 +93,12 @@ class CommitSaver:
         tensors = self._tensors(engine)
         values, score = state.as_json(), state.score if state.checked_step == state.step else None
         curve = self._reporter.content()
-        self._due.taken(step=state.step, now=time.monotonic(), blocked=time.monotonic() - started)
+        blocked = time.monotonic() - started
+        self._due.taken(step=state.step, now=time.monotonic(), blocked=blocked)
 
         def save() -> Record:
             # What readers take a commit to have is there before its record.
-            for name, data in (*curve.items(), *(seen or {}).items()):
+            for name, data in (*curve().items(), *(seen or {}).items()):
                 writer.home.store.write(name, data)
             return writer.commit(
                 step=values["step"],
@@ -109,7 +110,15 @@ class CommitSaver:
                 keep=self._keep,
             )
 
-        self._behind.start(save, self._written)
+        before = writer.home.objects.bytes_written
+
+        def written(record: Record, spent: float) -> None:
+            self._due.written(seconds=spent)
+            size = writer.home.objects.bytes_written - before
+            told = {"step": record.step, "epoch": record.epoch, "number": record.number}
+            self._reporter.saved(**told, seconds=blocked, write_seconds=spent, size=size)
+
+        self._behind.start(save, written)
 
     def _tensors(self, engine: Engine) -> dict[str, RawTensor]:
         if self._frozen is None:
@@ -123,13 +132,22 @@ class CommitSaver:
         """Wait until all is saved; raises as `commit`."""
         self._behind.wait()
 
+    def end(self, state: RunState, reason: str) -> None:
+        """Note why the loop ended; all is saved by then: a store that fails now costs the curve's last lines only."""
+        if not self._writer:
+            return
+        self._reporter.stop(state, reason)
+        try:
+            for name, data in self._reporter.content()().items():
+                self._writer.home.store.write(name, data)
+        except Exception as error:
+            if failures.of_store(error) is None:
+                raise
+            warn(f"the last lines of the curve were not written: {first_line(error)}")
+
     def close(self) -> None:
         """Leave nothing running: a save on its way ends as it will, one that failed is not tried again."""
         self._behind.close()
-
-    def _written(self, record: Record, seconds: float) -> None:
-        self._due.written(seconds=seconds)
-        say(f"committed step {record.step} (record {record.number})")
 
 
 class Buffers:

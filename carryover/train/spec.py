@@ -23,6 +23,9 @@ class Spec:
         progress: local file for the newest step.
         first_step: local file for the time of the first step; "" for none.
         source: of a transfer that has no commit yet, local files as `carry.foreign.Source.to_json` gives them.
+        scratch: local folder for what the launcher reads, see `train.progress`; "" for none.
+        nodes: how many machines train.
+        changes: recipe key -> [old, new], where this attempt differs from the one before.
         strict: whether a transfer with gaps is an error.
         trust_pickle: whether code in pickled weights may be run, said by a person for this start alone.
     """
@@ -43,6 +46,9 @@ class Spec:
     old_rows: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, Any] | None = None
     strict: bool = False
+    scratch: str = ""
+    nodes: int = 1
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values; `Spec(**values)` is the way back."""

@@ -36,7 +36,7 @@ def load_pipeline(name: str) -> Any:
     if name not in pipelines():
         near = nearest(name, pipelines())
         hint = f"; did you mean '{near}'? There" if near else "; there"
-        raise WrongInput(f"no pipeline '{name}'{hint} are: {', '.join(pipelines())}")
+        raise WrongInput(f"no pipeline '{name}'{hint} are: {', '.join(pipelines())}", trouble="unknown-key")
     return getattr(importlib.import_module(f"carryover_kfp.pipelines.{name}"), name)
 
 
@@ -56,7 +56,7 @@ def arguments(pipeline: Any, given: Iterable[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
-            raise WrongInput(f"--param {text}: must be NAME=VALUE")
+            raise WrongInput(f"--param {text}: must be NAME=VALUE", trouble="wrong-flags")
         check_parameter(pipeline, name)
         typed = _typed(name, inputs[name].type, value)
         values[name] = [*values.get(name, []), *typed] if isinstance(typed, list) else typed
@@ -69,7 +69,7 @@ def check_parameter(pipeline: Any, name: str) -> None:
     if name not in inputs:
         near = nearest(name, inputs)
         hint = f"; did you mean '{near}'?" if near else f"; there are: {', '.join(sorted(inputs))}"
-        raise WrongInput(f"pipeline '{pipeline.name}' has no parameter '{name}'{hint}")
+        raise WrongInput(f"pipeline '{pipeline.name}' has no parameter '{name}'{hint}", trouble="unknown-key")
 
 
 def check_complete(pipeline: Any, values: Mapping[str, Any]) -> None:
@@ -77,7 +77,9 @@ def check_complete(pipeline: Any, values: Mapping[str, Any]) -> None:
     missing = [name for name in pipeline.required_inputs if name not in values]
     if missing:
         flags = " ".join(f"--param {name}=..." for name in missing)
-        raise WrongInput(f"pipeline '{pipeline.name}' also needs {', '.join(missing)}: add {flags}")
+        raise WrongInput(
+            f"pipeline '{pipeline.name}' also needs {', '.join(missing)}: add {flags}", trouble="wrong-flags"
+        )
 
 
 def _typed(name: str, kind: str, text: str) -> Any:
@@ -122,7 +124,7 @@ def read_recipe(path: str) -> str:
             text = file.read()
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise WrongInput(f"--recipe {path}: {' '.join(str(error).split())}") from error
+        raise WrongInput(f"--recipe {path}: {' '.join(str(error).split())}", trouble="no-yaml") from error
     if content is not None and not isinstance(content, dict):
-        raise WrongInput(f"--recipe {path}: must be a YAML mapping of recipe keys")
+        raise WrongInput(f"--recipe {path}: must be a YAML mapping of recipe keys", trouble="no-yaml")
     return text

@@ -149,7 +149,10 @@ def _absolute(values: dict[str, Any]) -> dict[str, Any]:
 def _local_store(given: str) -> str:
     store = storage.normal(resolve_store(given))
     if given and storage.scheme_of(store) == "memory":
-        raise WrongInput(f"--store {given}: steps are processes of their own and can't share memory; give a path")
+        raise WrongInput(
+            f"--store {given}: steps are processes of their own and can't share memory; give a path",
+            trouble="local-place",
+        )
     return store
 
 
@@ -168,7 +171,7 @@ def compile_command(pipeline_name: str, output: str, image: str, pods: Flags) ->
 
     path = Path(output or f"{pipeline_name}.yaml")
     if path.suffix not in (".yaml", ".yml"):
-        raise WrongInput(f"-o {output}: KFP reads a pipeline from a file that ends in .yaml")
+        raise WrongInput(f"-o {output}: KFP reads a pipeline from a file that ends in .yaml", trouble="path-refused")
     pipeline, account = profiled(pipeline_name, pods, image=image)
     compiling.write_compiled(pipeline, path, image=image)
     say(f"wrote {path}")
@@ -264,7 +267,9 @@ def check_said_once(values: dict[str, Any], pods: Flags) -> None:
 def check_shared(store: str) -> None:
     """Raise WrongInput for a store that the pods of a cluster can't reach."""
     if storage.scheme_of(store) in ("file", "memory"):
-        raise WrongInput(f"--store {store}: a path of this machine means nothing to a pod; give s3://... ")
+        raise WrongInput(
+            f"--store {store}: a path of this machine means nothing to a pod; give s3://... ", trouble="local-place"
+        )
 
 
 @click.command("retry")
@@ -290,4 +295,6 @@ def need_package(name: str) -> None:
     import importlib.util
 
     if importlib.util.find_spec(name) is None:
-        raise WrongInput("this command needs Kubeflow Pipelines' SDK: pip install 'carryover[kfp]'")
+        raise WrongInput(
+            "this command needs Kubeflow Pipelines' SDK: pip install 'carryover[kfp]'", trouble="missing-package"
+        )

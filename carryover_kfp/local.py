@@ -216,7 +216,9 @@ def _attempt(screen: Screen, command: list[str], run: Callable[[Callable[[str], 
     code = run(screen.line)
     screen.end(step, code, time.monotonic() - began)
     if code in FINAL:
-        raise FINAL[code](f"step '{step}' ended with exit code {code}; its last lines above say why")
+        raise FINAL[code](
+            f"step '{step}' ended with exit code {code}; its last lines above say why", trouble="step-failed"
+        )
     return code
 
 

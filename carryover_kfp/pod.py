@@ -106,7 +106,9 @@ def check_tolerations(tolerations: Iterable[Mapping[str, Any]], path: str) -> No
             raise WrongInput(f"{where}: {one!r} is not possible; it must be a mapping: key, operator, value, effect")
         for name in one:
             if name not in _TOLERATION:
-                raise WrongInput(unknown_key(f"{where}.{name}", (f"{where}.{known}" for known in _TOLERATION)))
+                raise WrongInput(
+                    unknown_key(f"{where}.{name}", (f"{where}.{known}" for known in _TOLERATION)), trouble="unknown-key"
+                )
         operator, effect = one.get("operator", "Equal"), one.get("effect", "")
         check(operator in ("Equal", "Exists"), f"{where}.operator", operator, "Equal or Exists")
         check(effect in ("", *_EFFECTS), f"{where}.effect", effect, ", ".join(_EFFECTS))

@@ -54,7 +54,10 @@ class Profile:
 
     def _check_step(self, step: str) -> None:
         if step not in catalog.components():
-            raise WrongInput(config.unknown_key(f"steps.{step}", (f"steps.{name}" for name in catalog.components())))
+            raise WrongInput(
+                config.unknown_key(f"steps.{step}", (f"steps.{name}" for name in catalog.components())),
+                trouble="unknown-key",
+            )
         keys = self.steps[step] or {}
         if not isinstance(keys, Mapping):
             raise WrongInput(f"steps.{step}: {keys!r} is not possible; it must be a mapping of keys")
@@ -88,7 +91,10 @@ def read_document(given: str) -> dict[str, Any]:
     if given and not Path(given).suffix and not Path(given).exists():
         near = config.nearest(given, shipped())
         hint = f"; did you mean '{near}'? There" if near else "; there"
-        raise WrongInput(f"--profile {given}: none of that name{hint} are: {', '.join(shipped())}; or name a file")
+        raise WrongInput(
+            f"--profile {given}: none of that name{hint} are: {', '.join(shipped())}; or name a file",
+            trouble="unknown-key",
+        )
     return dict(config.read_mapping(given, what="--profile"))
 
 
@@ -101,7 +107,7 @@ def build_profile(document: Mapping[str, Any], *, name: str) -> Profile:
     try:
         return config.build(Profile, document)
     except WrongInput as error:
-        raise WrongInput(f"profile {name}: {error}" if name else str(error)) from None
+        raise WrongInput(f"profile {name}: {error}" if name else str(error), trouble=error.trouble) from None
 
 
 def shipped() -> list[str]:

@@ -40,10 +40,14 @@ class Server:
 
     def __post_init__(self) -> None:
         if not self.host.startswith(("http://", "https://")):
-            raise WrongInput(f"--host {shown(f'//{self.host}')[2:]}: must start with http:// or https://")
+            raise WrongInput(
+                f"--host {shown(f'//{self.host}')[2:]}: must start with http:// or https://", trouble="bad-uri"
+            )
         if shown(self.host) != self.host:
             # It would stand in every line about the server, and on the page's address that people pass on.
-            raise WrongInput(f"--host {shown(self.host)}: credentials don't belong in an address; give --token")
+            raise WrongInput(
+                f"--host {shown(self.host)}: credentials don't belong in an address; give --token", trouble="bad-uri"
+            )
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,9 @@ def speaking_to(server: Server) -> Iterator[None]:
     except kfp_server_api.ApiException as error:
         raise _refused(server, error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise CarryoverError(f"{server.host}: no KFP server answers there ({_line(str(error))})") from error
+        raise CarryoverError(
+            f"{server.host}: no KFP server answers there ({_line(str(error))})", trouble="kfp-unreachable"
+        ) from error
     finally:
         quiet.setLevel(level)
 

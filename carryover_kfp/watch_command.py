@@ -78,7 +78,7 @@ def follow(server: Any, run_id: str, *, most: int, pace: Any) -> None:
         say(f"the run goes on; follow it again: carryover watch {run_id} --host {server.host}")
         raise
     if ended.state != watching.SUCCEEDED:
-        raise CarryoverError(f"run {run_id} ended as {ended.state}")
+        raise CarryoverError(f"run {run_id} ended as {ended.state}", trouble="step-failed")
 
 
 def look_after_all(watcher: Any, *, once: bool) -> None:

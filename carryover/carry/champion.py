@@ -39,6 +39,8 @@ _MOST_RACES = 1000
 class Refused(WrongInput):
     """A model that was rejected, or rolled back from, is to be champion, and nobody said that it may."""
 
+    usual = "not-accepted"
+
 
 @dataclass(frozen=True)
 class History:
@@ -155,7 +157,10 @@ def promote(
         WrongInput: for a name or digest that can't be one.
     """
     if against and not is_model_digest(against):
-        raise WrongInput(f"champion '{name}': '{against}' is no Model's digest; it has 32 characters, 0-9 and a-f")
+        raise WrongInput(
+            f"champion '{name}': '{against}' is no Model's digest; it has 32 characters, 0-9 and a-f",
+            trouble="wrong-value",
+        )
 
     def judge(now: History) -> Draft | Decision:
         if once and (mine := _own(now, "promote", model, against, who)):
@@ -284,7 +289,9 @@ def _decide(store: Store, name: str, judge: Callable[[History], Draft | Decision
         made = make(found, name=name, number=len(now.decisions), previous=previous)
         if _put(home, made):
             return made
-    raise RunAgain(f"champion '{name}': {_MOST_RACES} times in a row somebody else decided something first")
+    raise RunAgain(
+        f"champion '{name}': {_MOST_RACES} times in a row somebody else decided something first", trouble="busy"
+    )
 
 
 def _put(home: Store, made: Decision) -> bool:
@@ -320,7 +327,7 @@ def _read(home: Store, name: str, number: int) -> Decision:
 
 def _home(store: Store, name: str) -> Store:
     if not _NAME.fullmatch(name):
-        raise WrongInput(f"champion '{name}': a name is made of a-z, 0-9 and '-'")
+        raise WrongInput(f"champion '{name}': a name is made of a-z, 0-9 and '-'", trouble="wrong-value")
     return store.sub(f"{CHAMPIONS}/{name}")
 
 

@@ -274,11 +274,13 @@ def _of_hub(name: str, target: Path) -> Sought:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         why = "is not in the hub's cache and HF_HUB_OFFLINE is set" if offline else storage.first_line(error)
-        raise WrongInput(f"{name}: no such path here, and the hub's '{repository}' {why}") from error
+        raise WrongInput(
+            f"{name}: no such path here, and the hub's '{repository}' {why}", trouble="hub-offline"
+        ) from error
     store = storage.open_store(str(folder))
     place = _Place(store, store.names(), store.folders(), _no_model)
     if CONFIG not in place.names:
-        raise WrongInput(f"{name}: the hub's '{repository}' has no {CONFIG}; is it a model?")
+        raise WrongInput(f"{name}: the hub's '{repository}' has no {CONFIG}; is it a model?", trouble="hub-offline")
     return Sought(replace(_of_library(place, target).source, form="hub", uri=repository))
 
 

@@ -76,7 +76,8 @@ def read_whole(path: Path) -> dict[str, Any]:
             raise
         raise WrongInput(
             f"{path.name}: holds more than tensors, which could be code, or is no checkpoint; nothing of it was run: "
-            f"save its state_dict alone, or {trust.FLAG} where you trust whoever made it"
+            f"save its state_dict alone, or {trust.FLAG} where you trust whoever made it",
+            trouble="pickled-weights",
         ) from error
     if not isinstance(found, Mapping):
         raise WrongInput(f"{path.name}: holds a {type(found).__name__}, not a state dict (name -> tensor)")

@@ -74,7 +74,9 @@ def placed(model: ModelConfig, source: Source) -> ModelConfig:
             continue
         part = parts.get(name.removeprefix(WORD))
         if part is None or not part.folder:
-            raise WrongInput(f"model.{field.name}.checkpoint_name: the source has no folder for '{name}'")
+            raise WrongInput(
+                f"model.{field.name}.checkpoint_name: the source has no folder for '{name}'", trouble="nothing-fits"
+            )
         # Weights in the form that a library wrote are best read by it; all others are matched by their names.
         opened = part.weights and opens_itself(part.family)
         folder = str(source.path(part.folder))

@@ -199,7 +199,10 @@ class RunHome:
             if not problems or not self.log.has_grown(head):
                 break
         else:
-            raise RunAgain(f"{self.store.uri}: its checkpoints change faster than they can be read; try again later")
+            raise RunAgain(
+                f"{self.store.uri}: its checkpoints change faster than they can be read; try again later",
+                trouble="busy",
+            )
         for problem in (*head.unreadable, *problems):
             on_damage(f"{self.store.uri}: {problem}")
         if loaded is None:
@@ -325,7 +328,8 @@ class RunHome:
         if head.newest.commit is not None or head.unreadable:
             raise CarryoverError(
                 f"{self.store.uri}: has checkpoints, but none of them verifies; `carryover checkpoint verify` says "
-                "what is wrong. Bring the files back, or start a new run with another recipe (e.g. another seed)"
+                "what is wrong. Bring the files back, or start a new run with another recipe (e.g. another seed)",
+                trouble="damaged",
             )
 
 

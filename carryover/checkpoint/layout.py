@@ -40,6 +40,8 @@ class Damaged(CarryoverError, ValueError):
         found: digest of what was read where something was, None where nothing was.
     """
 
+    usual = "damaged"
+
     def __init__(self, message: str, *, found: str | None = None) -> None:
         super().__init__(message)
         self.found = found
@@ -61,7 +63,10 @@ def settled(look: Callable[[], Read]) -> Read:
                 raise
             seen[error.found] = error
     said = next(iter(seen.values()))
-    raise RunAgain(f"{said}; it was read {_READS} times and was another each time: the way to the store spoils it")
+    raise RunAgain(
+        f"{said}; it was read {_READS} times and was another each time: the way to the store spoils it",
+        trouble="store-unreachable",
+    )
 
 
 def padded(number: int) -> str:

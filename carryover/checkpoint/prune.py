@@ -98,7 +98,9 @@ def prune(home: RunHome, keep: Keep, *, patience: float = PATIENCE, on_wait: Cal
         writer = Writer.resume(home, _claim(home, last, head).handoff(), loaded)
         return writer.commit_again(loaded.record, keep, protect=_needed_later(home, head))
     except Superseded as error:
-        raise RunAgain(f"{home.store.uri}: an attempt has started; nothing of it was touched ({error})") from error
+        raise RunAgain(
+            f"{home.store.uri}: an attempt has started; nothing of it was touched ({error})", trouble="busy"
+        ) from error
 
 
 def _needed_later(home: RunHome, head: Head) -> frozenset[int]:
@@ -121,7 +123,8 @@ def _see_nobody(home: RunHome, last: Record, head: Head, patience: float, on_wai
         if read_beat(home.store) != before or home.log.has_grown(head):
             raise RunAgain(
                 f"{home.store.uri}: attempt {last.attempt} of {last.body['owner']} is alive on {last.body['host']}; "
-                "it prunes by itself (checkpoint.keep_last, checkpoint.keep_best). Come back when it has ended"
+                "it prunes by itself (checkpoint.keep_last, checkpoint.keep_best). Come back when it has ended",
+                trouble="busy",
             )
 
 

@@ -83,14 +83,16 @@ class Writer:
         if home.store.exists(record_name(head.number + 1)):
             raise Superseded(f"{home.store.uri}: claimed by somebody else before attempt {handoff['attempt']} started")
         if loaded is None and head.newest.commit is not None:
-            raise CarryoverError(f"{home.store.uri}: has commits; an attempt must go on from one, not from zero")
+            raise CarryoverError(
+                f"{home.store.uri}: has commits; an attempt must go on from one, not from zero", trouble="internal"
+            )
         found = loaded.record.number if loaded else None
         writer = cls(home, head=head, attempt=handoff["attempt"], resumed_from=found)
         writer._finished = _objects_of_finishes(home, head)
         if loaded:
+            writer.resumed_time = datetime.fromisoformat(loaded.record.time).timestamp()
             writer._parent = found
             writer._points = home.points(loaded.record, head)
-            writer.resumed_time = datetime.fromisoformat(loaded.record.time).timestamp()
             if _all_readable(home, loaded.record.number + 1, head.number):
                 writer.know(loaded)
         return writer

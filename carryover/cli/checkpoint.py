@@ -178,12 +178,15 @@ def _open(uri: str, store: str, run_key: str) -> RunHome:
     try:
         return RunHome.at(place)
     except WrongInput as error:
-        raise WrongInput(f"{error}{_instead(uri or store)}" if run_key else str(error)) from None
+        raise WrongInput(
+            f"{error}{_instead(uri or store)}" if run_key else str(error),
+            trouble=error.trouble,
+        ) from None
     except CarryoverError:
         raise
     except Exception as error:
         # Object store clients raise their own kinds (credentials, endpoint); all mean that the URI leads nowhere.
-        raise WrongInput(f"{place}: can't be read: {storage.first_line(error)}") from error
+        raise WrongInput(f"{place}: can't be read: {storage.first_line(error)}", trouble="not-there") from error
 
 
 def _instead(uri: str) -> str:
@@ -199,15 +202,18 @@ def _choose(home: RunHome, number: int | None) -> Record:
     if number is None:
         newest = home.commits()[-1:] or home.finish_records()[-1:]
         if not newest:
-            raise WrongInput(f"{home.store.uri}: no checkpoint yet")
+            raise WrongInput(f"{home.store.uri}: no checkpoint yet", trouble="no-such-run")
         return newest[0]
     if number not in home.log.numbers():
         raise WrongInput(
-            f"--number {number}: {home.store.uri} has no such record; `carryover checkpoint ls` lists them"
+            f"--number {number}: {home.store.uri} has no such record; `carryover checkpoint ls` lists them",
+            trouble="no-such-run",
         )
     record = home.log.read(number)
     if record.kind == "claim":
-        raise WrongInput(f"--number {number}: is the claim of an attempt, not a commit or finish")
+        raise WrongInput(
+            f"--number {number}: is the claim of an attempt, not a commit or finish", trouble="no-such-run"
+        )
     return record
 
 

@@ -101,7 +101,7 @@ def command(**arguments: Any) -> None:
     if result["gate"]:
         click.echo(f"{'accepted' if result['accepted'] else 'not accepted'}: {result['reason']}")
     if fail_rejected and not result["accepted"]:
-        raise CarryoverError(f"not accepted: {result['reason']}")
+        raise CarryoverError(f"not accepted: {result['reason']}", trouble="not-accepted")
 
 
 def matrix_table(matrix: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from carryover import __version__
-from carryover.ground import failures
+from carryover.cli.everywhere import variables_kept, with_everywhere
+from carryover.ground import last_words
 from carryover.ground.config import nearest
 
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "checkpoint": "carryover.cli.checkpoint:command",
     "dump-backbone": "carryover.cli.dump_backbone:command",
     "evaluate": "carryover.cli.evaluate:command",
+    "explain": "carryover.cli.explain:command",
     "find-model": "carryover.cli.find_model:command",
     "lineage": "carryover.cli.lineage:command",
     "preflight": "carryover.cli.preflight:command",
@@ -31,6 +33,10 @@ COMMANDS = {
 COMMAND_GROUP = "carryover.commands"
 
 
+class NoSuchCommand(click.UsageError):
+    """The first word is no command."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for, so that `carryover --help` stays quick."""
 
@@ -40,9 +46,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             module, _, attribute = COMMANDS[cmd_name].partition(":")
-            return getattr(importlib.import_module(module), attribute)
+            return with_everywhere(getattr(importlib.import_module(module), attribute))
         for point in entry_points(group=COMMAND_GROUP, name=cmd_name):
-            return point.load()
+            return with_everywhere(point.load())
         return None
 
     def resolve_command(
@@ -51,7 +57,7 @@ class LazyGroup(click.Group):
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
             near = nearest(name, self.list_commands(ctx))
-            ctx.fail(f"no such command '{name}'" + (f"; did you mean '{near}'?" if near else ""))
+            raise NoSuchCommand(f"no such command '{name}'" + (f"; did you mean '{near}'?" if near else ""), ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -64,8 +70,16 @@ def command() -> None:
     """
 
 
+with_everywhere(command)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with the code that the design names."""
+    with variables_kept():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> Any:
     try:
         # Errors of ours are shown here, one line each; click shows its own (wrong flags) and exits with 2 as well.
         command.main(args=arguments, prog_name="carryover", standalone_mode=False)
@@ -73,18 +87,24 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo("interrupted", err=True)
         sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; Python must not try to flush to it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        ours = failures.named(error)
-        if ours is None:
-            raise
-        click.echo(f"error: {ours}", err=True)
-        sys.exit(ours.exit_code)
+        sys.exit(last_words.speak(error))
+
+
+def _show(error: click.ClickException) -> None:
+    """Print what click found wrong with the words of a command, in the form that all errors have."""
+    words = error.format_message()
+    unknown = isinstance(error, (click.NoSuchOption, NoSuchCommand))
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        words = f"{words.rstrip('.')}; see {context.command_path} --help"
+    last_words.say_error(words[:1].lower() + words[1:], "unknown-key" if unknown else "wrong-flags")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,9 @@ class Fitting:
         try:
             fitted = self._boxes(rows) if truth.type == "boxes" else self._masks(rows)
         except ValueError as error:
-            raise CarryoverError(f"{where[0]}: changed while it was read; run prepare-data again") from error
+            raise CarryoverError(
+                f"{where[0]}: changed while it was read; run prepare-data again", trouble="source-changed"
+            ) from error
         return table.set_column(table.schema.get_field_index(truth.label), truth.label, fitted)
 
     def _size(self, seen: Size | str | None, where: str) -> Size | None:

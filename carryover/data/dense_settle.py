@@ -186,7 +186,8 @@ def _check_classes(tally: BoxTally | MaskTally, truth: Truth) -> None:
     if unseen:
         raise WrongInput(
             f"label column '{tally.name}': given validation or test sources have classes that --source lacks "
-            f"({words}): {counted(unseen)}; add pictures of them to --source, or remove these"
+            f"({words}): {counted(unseen)}; add pictures of them to --source, or remove these",
+            trouble="unknown-class",
         )
 
 

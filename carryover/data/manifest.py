@@ -186,7 +186,10 @@ def read_card(folder: str, *, name: str = CARD) -> DatasetCard:
         raise WrongInput(f"{where}: is not a whole dataset card ({storage.first_line(error)})") from error
     outside = [shard.file for split in card.splits.values() for shard in split.shards if not is_member(shard.file)]
     if outside:
-        raise WrongInput(f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read")
+        raise WrongInput(
+            f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read",
+            trouble="bad-uri",
+        )
     return card
 
 

@@ -36,6 +36,8 @@ _TOP = np.uint64(48)
 class NothingNew(WrongInput):
     """Raised for an extension by what is new where nothing is: its parent is as good as it can get from these data."""
 
+    usual = "too-few-rows"
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -69,7 +71,8 @@ def check_parentless(config: DataConfig) -> None:
     for name, value in asked:
         raise WrongInput(
             f"{name}: {value!r} is not possible here: it is about the dataset of a Model that is extended; give "
-            "--init-from, or leave the key out"
+            "--init-from, or leave the key out",
+            trouble="wrong-flags",
         )
 
 

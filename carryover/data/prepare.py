@@ -67,7 +67,9 @@ def prepare(request: Request, store: Store) -> Prepared:
         found = survey(request, folder / "codes")
         written = write_shards(request, found, folder / "codes", folder)
         if _fingerprints(request) != prints:
-            raise CarryoverError("the source files changed while they were read; run prepare-data again")
+            raise CarryoverError(
+                "the source files changed while they were read; run prepare-data again", trouble="source-changed"
+            )
         _say_splits(request, found, written)
         card = _card(request, found, written, prints, store)
         changed = _publish(card, folder, store)

@@ -22,7 +22,7 @@ def check_problem_type(name: str) -> None:
     if name not in known:
         near = nearest(name, known)
         hint = f"did you mean '{near}'?" if near else f"use one of {', '.join(known[:-1])}"
-        raise WrongInput(f"--problem-type: there is no problem type '{name}'; {hint}")
+        raise WrongInput(f"--problem-type: there is no problem type '{name}'; {hint}", trouble="wrong-value")
 
 
 def infer(counts: Mapping[Scalar, int] | None, *, stored: str) -> str:

@@ -192,7 +192,7 @@ def _read_jsonl(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
                 yield _json_batch(file, row - len(held), held, tuple(names), wanted)
                 size, held = 0, []
     if not row - 1:
-        raise WrongInput(f"{file.uri}: there are no rows")
+        raise WrongInput(f"{file.uri}: there are no rows", trouble="too-few-rows")
     if held:
         yield _json_batch(file, row - len(held), held, tuple(names), wanted)
 
@@ -269,7 +269,7 @@ def _read_coco(file: SourceFile, wanted: Wanted) -> Iterator[Batch]:
     places = found.check()
     raise_all(file.uri, found.problems.words())
     if not found.names:
-        raise WrongInput(f"{file.uri}: there are no images")
+        raise WrongInput(f"{file.uri}: there are no images", trouble="too-few-rows")
     tags = pictures.tags_of(storage.split(file.uri)[1])
     root = pictures.find_root(file.uri, found.names, tags=tags, given=file.image_root)
     raise_all(file.uri, pictures.missing_words(root, found.names), "--image-root names another folder")

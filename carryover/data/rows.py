@@ -111,7 +111,8 @@ def _shard_groups(
         if path.stat().st_size != shard.size or file_digest(path) != shard.blake3:
             raise WrongInput(
                 f"{store.at(shard.file)}: damaged, its bytes are not those that prepare-data wrote; "
-                f"delete {store.at('dataset.json')} and run prepare-data again"
+                f"delete {store.at('dataset.json')} and run prepare-data again",
+                trouble="damaged",
             )
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):

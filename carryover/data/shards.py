@@ -75,7 +75,9 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
         for role, _, batch in request.batches(progress):
             own = np.frombuffer(source.read(batch.rows), dtype=np.uint8)
             if len(own) < batch.rows:
-                raise CarryoverError(f"{batch.uri}: changed while it was read; run prepare-data again")
+                raise CarryoverError(
+                    f"{batch.uri}: changed while it was read; run prepare-data again", trouble="source-changed"
+                )
             table = _stored_table(batch, survey)
             if role == "source" and survey.whole:
                 whole = pc.is_in(
@@ -91,7 +93,10 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
                     if (mine == code).any():
                         writers[name].add(piece.filter(pa.array(mine == code)))
         if source.read(1):
-            raise CarryoverError(f"{request.files['source'][0].uri}: changed while it was read; run prepare-data again")
+            raise CarryoverError(
+                f"{request.files['source'][0].uri}: changed while it was read; run prepare-data again",
+                trouble="source-changed",
+            )
         folders = embedder.folders()
     if fitting:
         fitting.check(embedder, named)
@@ -122,7 +127,9 @@ def _stored_table(batch: Batch, survey: Survey) -> pa.Table:
             stored = "string" if plan.type == "boxes" or _names(plan) else plan.stored
             array = values.to_stored(raw, physical=plan.physical, stored=stored)
         except pa.ArrowInvalid as error:
-            raise CarryoverError(f"{batch.uri}: changed while it was read; run prepare-data again") from error
+            raise CarryoverError(
+                f"{batch.uri}: changed while it was read; run prepare-data again", trouble="source-changed"
+            ) from error
         place = values.not_finite(array)
         if place >= 0:
             raise WrongInput(

@@ -70,7 +70,9 @@ class SourceFile:
         try:
             file = storage.open_uri(self.uri)
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise WrongInput(f"{self.uri}: can't be opened: {storage.first_line(error)}") from error
+            raise WrongInput(
+                f"{self.uri}: can't be opened: {storage.first_line(error)}", trouble="not-there"
+            ) from error
         return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if self.packed else file
 
 
@@ -158,7 +160,8 @@ def find_all(given: Mapping[str, Sequence[str]], *, image_root: str = "") -> dic
     found = {role: find(uris, flag=flags[role], image_root=image_root) for role, uris in wanted.items()}
     if image_root and not any(file.annotated for files in found.values() for file in files):
         raise WrongInput(
-            f"--image-root {image_root}: is for COCO and VOC; in tables, names are relative to their folder"
+            f"--image-root {image_root}: is for COCO and VOC; in tables, names are relative to their folder",
+            trouble="wrong-flags",
         )
     return found
 
@@ -173,7 +176,7 @@ def implied(files: Iterable[SourceFile], label: str, problem_type: str) -> tuple
         return label, problem_type
     for flag, value, known in (("--label", label, LABEL), ("--problem-type", problem_type, PROBLEM_TYPE)):
         if value not in ("", known):
-            raise WrongInput(f"{flag} {value}: of COCO and VOC it is {known}; leave it out")
+            raise WrongInput(f"{flag} {value}: of COCO and VOC it is {known}; leave it out", trouble="wrong-flags")
     return LABEL, PROBLEM_TYPE
 
 

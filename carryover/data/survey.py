@@ -61,10 +61,13 @@ def survey(request: Request, codes_path: Path) -> Survey:
     problem.check_problem_type(request.problem_type)
     request.shares  # noqa: B018  impossible fractions are said before anything is read
     if request.target in request.unwanted:
-        raise WrongInput(f"--column-type {request.target}=null: the label can't be left out")
+        raise WrongInput(f"--column-type {request.target}=null: the label can't be left out", trouble="wrong-column")
     given = request.column_types.get(request.target, "")
     if given and request.problem_type and not request.reference and not _suits(given, request):
-        raise WrongInput(f"--column-type {request.target}={given} does not suit --problem-type {request.problem_type}")
+        raise WrongInput(
+            f"--column-type {request.target}={given} does not suit --problem-type {request.problem_type}",
+            trouble="wrong-column",
+        )
     reading = _Reading(request)
     with open(codes_path, "wb") as sink:
         progress = Progress("first pass", files=sum(map(len, request.files.values())))
@@ -105,7 +108,10 @@ class _Reading:
             self._file, self._names = file, {}
             self._file_rows[file.uri] = 0
             if self._request.target not in batch.columns and not self._request.reference:
-                raise WrongInput(f"{file.uri}: {missing_column(self._request.label, list(batch.names))} (--label)")
+                raise WrongInput(
+                    f"{file.uri}: {missing_column(self._request.label, list(batch.names))} (--label)",
+                    trouble="wrong-column",
+                )
         self._names.update(dict.fromkeys(batch.names))
         if file.format != "jsonl":
             # These say all their columns at once, so a file that does not fit is found before it is read.
@@ -158,14 +164,15 @@ class _Reading:
         if told:
             raise WrongInput(
                 f"{self._file.uri}: its columns differ from those of {first.uri}: it {' and '.join(told)}; "
-                "all files need the same columns"
+                "all files need the same columns",
+                trouble="unreadable-data",
             )
 
     def settle(self) -> Survey:
         """Return what the whole data says."""
         request = self._request
         if not any(self._file_rows[file.uri] for file in request.files["source"]):
-            raise WrongInput(f"{request.files['source'][0].uri}: there are no rows")
+            raise WrongInput(f"{request.files['source'][0].uri}: there are no rows", trouble="too-few-rows")
         names = self._first[1] if self._first else []
         columns.check_given(request.column_types, names, request.target)
         label = self._tallies.get(request.target)
@@ -245,7 +252,10 @@ class _Reading:
             if not rows[code]:
                 more = f"more rows, a larger --{name}-fraction, or rows of its own by --validation-source"
                 remedy = f"rows in {given[0].uri}" if given else more
-                raise WrongInput(f"the {name} split is empty ({total} rows in the source); what would help: {remedy}")
+                raise WrongInput(
+                    f"the {name} split is empty ({total} rows in the source); what would help: {remedy}",
+                    trouble="too-few-rows",
+                )
 
     def _plan(self, name: str) -> ColumnPlan:
         if name in self._request.unwanted:
@@ -270,7 +280,10 @@ class _Reading:
             stored = "int64" if physical in ("bool", "int64") else "double"
             return ColumnPlan(name, "numerical", physical, stored), problem_type, {}
         if counts is None:
-            raise WrongInput(f"label column '{name}': the given validation or test rows have too many other classes")
+            raise WrongInput(
+                f"label column '{name}': the given validation or test rows have too many other classes",
+                trouble="unknown-class",
+            )
         _check_classes(name, counts)
         return ColumnPlan(name, "categorical", physical, physical), problem_type, counts
 
@@ -279,7 +292,10 @@ class _Reading:
         asked, type = self._request.problem_type, self._request.column_types.get(self._request.label, "")
         implied = {"categorical": "classification", "numerical": "regression", "": ""}.get(type, "")
         if asked and implied and (asked == "regression") != (implied == "regression"):
-            raise WrongInput(f"--column-type {self._request.label}={type} does not suit --problem-type {asked}")
+            raise WrongInput(
+                f"--column-type {self._request.label}={type} does not suit --problem-type {asked}",
+                trouble="wrong-column",
+            )
         return asked or implied
 
 
@@ -294,7 +310,8 @@ def _check_classes(label: str, counts: Mapping[Any, np.ndarray]) -> None:
             more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
             raise WrongInput(
                 f"label column '{label}': the given {role} source has classes that train lacks: {shown}{more}; "
-                "add rows of them to --source, or remove these"
+                "add rows of them to --source, or remove these",
+                trouble="unknown-class",
             )
 
 

@@ -18,11 +18,15 @@ def parsed(data: bytes, make: Callable[[Mapping[str, Any]], Card], *, kind: str,
     try:
         value = json.loads(data)
         if value["kind"] != kind:
-            raise WrongInput(f"{where}: describes a {value['kind']}, not a {kind}")
+            raise WrongInput(f"{where}: describes a {value['kind']}, not a {kind}", trouble=f"not-a-{kind}")
         if value["format"] != format:
-            raise WrongInput(f"{where}: has format {value['format']}; this version reads format {format}")
+            raise WrongInput(
+                f"{where}: has format {value['format']}; this version reads format {format}", trouble=f"not-a-{kind}"
+            )
         return make(value)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, WrongInput):
             raise
-        raise WrongInput(f"{where}: is not a whole {kind} card ({type(error).__name__}: {error})") from error
+        raise WrongInput(
+            f"{where}: is not a whole {kind} card ({type(error).__name__}: {error})", trouble=f"not-a-{kind}"
+        ) from error

@@ -76,7 +76,7 @@ def build(cls: type, values: Mapping[str, Any], *, path: str = "") -> Any:
     for name, value in values.items():
         where = f"{path}.{name}" if path else str(name)
         if name not in known:
-            raise WrongInput(unknown_key(where, fields_of(cls, path=path)))
+            raise WrongInput(unknown_key(where, fields_of(cls, path=path)), trouble="unknown-key")
         arguments[name] = _convert(hints[name], value, where)
     for name, field in known.items():
         required = field.default is MISSING and field.default_factory is MISSING
@@ -86,7 +86,9 @@ def build(cls: type, values: Mapping[str, Any], *, path: str = "") -> Any:
         return cls(**arguments)
     except WrongInput as error:
         text = str(error)
-        raise WrongInput(text if not path or text.startswith(path + ".") else f"{path}.{text}") from None
+        raise WrongInput(
+            text if not path or text.startswith(path + ".") else f"{path}.{text}", trouble=error.trouble
+        ) from None
 
 
 def unknown_key(where: str, known: Iterable[str]) -> str:
@@ -170,17 +172,17 @@ def read_mapping(given: str, *, what: str) -> Mapping[str, Any]:
         try:
             text = Path(given).read_text(encoding="utf-8")
         except OSError as error:
-            raise WrongInput(f"{what} {given}: can't be read: {error.strerror}") from error
+            raise WrongInput(f"{what} {given}: can't be read: {error.strerror}", trouble="no-yaml") from error
         except UnicodeDecodeError as error:
-            raise WrongInput(f"{what} {given}: can't be read: it is no UTF-8 text") from error
+            raise WrongInput(f"{what} {given}: can't be read: it is no UTF-8 text", trouble="no-yaml") from error
     try:
         values = yaml_text.load(text)
     except yaml.YAMLError as error:
-        raise WrongInput(f"{what}: no YAML: {' '.join(str(error).split())}") from error
+        raise WrongInput(f"{what}: no YAML: {' '.join(str(error).split())}", trouble="no-yaml") from error
     if values is None:
         return {}
     if not isinstance(values, Mapping):
-        raise WrongInput(f"{what}: must be a YAML mapping of keys, not {type(values).__name__}")
+        raise WrongInput(f"{what}: must be a YAML mapping of keys, not {type(values).__name__}", trouble="no-yaml")
     return values
 
 

@@ -29,7 +29,8 @@ def of_memory(error: BaseException) -> CarryoverError | None:
         return None
     text = f"out of memory: {(str(error).splitlines() or [type(error).__name__])[0]}"
     advice = "lower env.per_gpu_batch_size (env.batch_size, and so the result, stays) or give more memory"
-    return RunAgain(f"{text}; {advice}; the same command goes on from the newest commit")
+    words = f"{text}; {advice}; the same command goes on from the newest commit"
+    return RunAgain(words, trouble="out-of-memory")
 
 
 def of_store(error: BaseException) -> CarryoverError | None:
@@ -47,10 +48,16 @@ def of_store(error: BaseException) -> CarryoverError | None:
     # (A client's error may have an answer of None: nobody answered.)
     code = str((getattr(cause, "response", None) or {}).get("Error", {}).get("Code", ""))
     text = f"the store failed: {type(cause).__name__}: {' '.join(str(cause).split()) or code}"
-    if type(cause).__name__ in _NOBODY or code in _NOT_OURS:
-        return WrongInput(f"{text}; check the credentials and what they may do")
-    advice = "make room there; " if isinstance(error, OSError) and error.errno in FULL else ""
-    return RunAgain(f"{text}; {advice}give the same command again; a run goes on from its newest commit")
+    if type(cause).__name__ in _NOBODY:
+        advice = "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the identity of the pod"
+        return WrongInput(f"{text}; {advice}", trouble="no-credentials")
+    if code in _NOT_OURS:
+        advice = "check the credentials and what they may do: carryover doctor --store URI"
+        return WrongInput(f"{text}; {advice}", trouble="store-forbidden")
+    if isinstance(error, OSError) and error.errno in FULL:
+        return RunAgain(f"{text}; make room there, then give the same command again", trouble="disk-full")
+    advice = "give the same command again when it answers; carryover doctor --store URI looks what is wrong"
+    return RunAgain(f"{text}; {advice}", trouble="store-unreachable")
 
 
 def _is_client(error: BaseException) -> bool:

@@ -49,7 +49,9 @@ class Registry:
         except ModuleNotFoundError as error:
             if not hint:
                 raise
-            raise WrongInput(f"{self.kind} '{name}' needs {error.name}, which is not installed: {hint}") from error
+            raise WrongInput(
+                f"{self.kind} '{name}' needs {error.name}, which is not installed: {hint}", trouble="missing-package"
+            ) from error
 
     def _plugins(self) -> Mapping[str, tuple[str, str]]:
         return _points(self.group, tuple(sys.path)) if self.group else {}

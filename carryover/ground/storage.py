@@ -111,7 +111,7 @@ class Store:
         try:
             fs = fsspec.filesystem(self.scheme, **options)
         except ImportError as error:
-            raise WrongInput(f"{self.uri}: {error}") from error
+            raise WrongInput(f"{self.uri}: {error}", trouble="missing-package") from error
         if self.scheme == "s3":
             fs.retries = S3_RETRIES
         return fs

@@ -24,13 +24,19 @@ _NOT_FOUND, _CONFLICT, _FORBIDDEN = 404, 409, (401, 403)
 class NotThere(CarryoverError):
     """What was asked for is not there."""
 
+    usual = "cluster-refused"
+
 
 class Exists(CarryoverError):
     """What was to be created is there already."""
 
+    usual = "cluster-refused"
+
 
 class Unreachable(RunAgain):
     """The cluster did not answer, or not now."""
+
+    usual = "cluster-unreachable"
 
 
 class Cluster:
@@ -48,7 +54,10 @@ class Cluster:
         try:
             from kubernetes import client, config
         except ImportError:
-            raise WrongInput("--launcher trainjob: needs the package kubernetes; install carryover[trainjob]") from None
+            raise WrongInput(
+                "--launcher trainjob: needs the package kubernetes; install carryover[trainjob]",
+                trouble="missing-package",
+            ) from None
         settings: Any = client.Configuration()
         own = ""
         try:

@@ -39,7 +39,9 @@ def gpus(devices: Path = _DEVICES) -> int:
         return int(asked.stdout)
     except ValueError:
         last = (asked.stderr.strip().splitlines() or ["no word"])[-1]
-        raise WrongInput(f"env.num_gpus: PyTorch can't count the GPUs ({last}); give --nproc-per-node") from None
+        raise WrongInput(
+            f"env.num_gpus: PyTorch can't count the GPUs ({last}); give --nproc-per-node", trouble="not-enough-gpus"
+        ) from None
 
 
 def thread_variables(ranks: int) -> dict[str, str]:

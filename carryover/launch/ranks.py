@@ -47,11 +47,15 @@ LOST_PEER = "another rank was lost"
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt's processes ended: one of the design's exit codes, words for people, the last optimizer step."""
+    """How an attempt's processes ended: one of the design's exit codes, words for people, the last optimizer step.
+
+    `trouble` names the entry that explains it, as an error's does.
+    """
 
     exit_code: int
     message: str
     step: int
+    trouble: str = ""
 
 
 def check_torchrun() -> None:
@@ -61,7 +65,8 @@ def check_torchrun() -> None:
     if not any((Path(folder) / "distributed" / "run.py").exists() for folder in folders):
         raise WrongInput(
             f"torchrun is missing: {sys.executable} has no torch.distributed.run; install the package with its "
-            "dependencies (torch 2.12)"
+            "dependencies (torch 2.12)",
+            trouble="missing-package",
         )
 
 
@@ -175,9 +180,10 @@ def report_start(scratch: Path, rank: int) -> None:
     _write(scratch, rank, {"pid": os.getpid()})
 
 
-def report_end(scratch: Path, rank: int, exit_code: int, message: str) -> None:
+def report_end(scratch: Path, rank: int, exit_code: int, message: str, trouble: str = "") -> None:
     """Say how a rank ended; called by the rank as its last word."""
-    _write(scratch, rank, {"pid": os.getpid(), "exit_code": exit_code, "message": message})
+    words = {"pid": os.getpid(), "exit_code": exit_code, "message": message, "trouble": trouble}
+    _write(scratch, rank, words)
 
 
 def report_lost(scratch: Path, codes: Mapping[int, int]) -> None:
@@ -254,18 +260,19 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool, first: int =
         for rank, word in said.items():
             if word["exit_code"] == wanted and word["message"] != LOST_PEER:
                 where = "" if ranks == 1 or wanted != 1 else f"rank {rank}: "
-                return Ending(wanted, f"{where}{word['message']}", step)
+                return Ending(wanted, f"{where}{word['message']}", step, word.get("trouble", ""))
     if stopped:
-        return Ending(_RUN_AGAIN, "stopped before the ranks could save", step)
+        return Ending(_RUN_AGAIN, "stopped before the ranks could save", step, "preempted")
     silent = sorted(set(range(first, first + ranks)) - set(said))
     if silent and words:
-        return Ending(_RUN_AGAIN, _lost(silent, scratch), step)
+        return Ending(_RUN_AGAIN, _lost(silent, scratch), step, "rank-lost")
     if said:
-        return Ending(_RUN_AGAIN, LOST_PEER, step)
+        return Ending(_RUN_AGAIN, LOST_PEER, step, "rank-lost")
     if first:
         # It had met node 0, or was about to: what ended that one ended ours.
-        return Ending(_RUN_AGAIN, f"torchrun ended with exit code {code} before any rank began; node 0 was lost", step)
-    return Ending(1, f"torchrun ended with exit code {code} before any rank began", step)
+        words = f"torchrun ended with exit code {code} before any rank began; node 0 was lost"
+        return Ending(_RUN_AGAIN, words, step, "nodes-apart")
+    return Ending(1, f"torchrun ended with exit code {code} before any rank began", step, "step-failed")
 
 
 def _lost(silent: list[int], scratch: Path) -> str:

@@ -47,13 +47,14 @@ def family_of(instance: str) -> str:
     known = FAMILIES.names()
     fitting = [name for name in known if instance == name or instance.startswith(f"{name}_")]
     if not fitting and instance in REFUSED:
-        raise WrongInput(f"model.names: '{instance}': {REFUSED[instance]}")
+        raise WrongInput(f"model.names: '{instance}': {REFUSED[instance]}", trouble="not-supported")
     if not fitting or not instance.isidentifier():
         near = configs.nearest(instance, known)
         meant = f"; did you mean '{near}'?" if near else ""
         raise WrongInput(
             f"model.names: '{instance}' is no model family and starts with none (as 'hf_text_2' does){meant} "
-            f"Known: {', '.join(known)}"
+            f"Known: {', '.join(known)}",
+            trouble="unknown-key",
         )
     return max(fitting, key=len)
 
@@ -122,7 +123,9 @@ def build_config(values: Mapping[str, Any], *, path: str = "model") -> ModelConf
         family_of(name)
     for section in instances_in(values):
         if section not in config.names:
-            raise WrongInput(f"{path}.{section}: this section is not used; {path}.names must hold '{section}'")
+            raise WrongInput(
+                f"{path}.{section}: this section is not used; {path}.names must hold '{section}'", trouble="wrong-value"
+            )
     return config
 
 
@@ -200,7 +203,9 @@ def choose(
     schema = read_rows.as_read(schema, data)
     names = model.names or default_names(schema.problem_type)
     if len(set(names)) != len(names):
-        raise WrongInput(f"model.names: {', '.join(names)}: a name stands twice; call one e.g. '{names[0]}_2'")
+        raise WrongInput(
+            f"model.names: {', '.join(names)}: a name stands twice; call one e.g. '{names[0]}_2'", trouble="wrong-value"
+        )
     branches: list[Branch] = []
     fusions: list[Branch] = []
     for name in names:
@@ -220,7 +225,8 @@ def choose(
     if adaptation and not any(has_backbone(FAMILIES.load(branch.family)) for branch in branches):
         raise WrongInput(
             f"{peft.KEY}: '{adaptation.method}' is not possible; {', '.join(branch.name for branch in branches)} train "
-            "from the start and have no backbone to keep. Leave it out"
+            "from the start and have no backbone to keep. Leave it out",
+            trouble="wrong-value",
         )
     used = {name for branch in branches for name in branch.columns}
     unused = tuple(column.name for column in schema.features() if column.name not in used)

@@ -128,7 +128,7 @@ def parse_card(data: bytes, *, where: str) -> BackboneCard:
     card = parsed(data, _made, kind="backbone", format=FORMAT, where=where)
     _check_names(card, where)
     if digest_of(card.files) != card.digest:
-        raise WrongInput(f"{where}: damaged, its digest is not that of the files it names")
+        raise WrongInput(f"{where}: damaged, its digest is not that of the files it names", trouble="damaged")
     return card
 
 
@@ -145,10 +145,15 @@ def _made(value: Mapping[str, Any]) -> BackboneCard:
 def _check_names(card: BackboneCard, where: str) -> None:
     outside = [name for name in card.files if not is_member(name)]
     if outside:
-        raise WrongInput(f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read")
+        raise WrongInput(
+            f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read",
+            trouble="bad-uri",
+        )
     for name in card.names:
         if not is_member(name) or "/" in name:
-            raise WrongInput(f"{where}: names the branch {name!r}, which is no folder of its own; it is not read")
+            raise WrongInput(
+                f"{where}: names the branch {name!r}, which is no folder of its own; it is not read", trouble="bad-uri"
+            )
         if not card.files_of(name):
             raise WrongInput(f"{where}: names the branch '{name}' and no file of it")
 

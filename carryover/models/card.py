@@ -132,9 +132,12 @@ def parse_card(data: bytes, *, where: str) -> ModelCard:
     files = card.files
     outside = [name for name in files if not is_member(name)]
     if outside:
-        raise WrongInput(f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read")
+        raise WrongInput(
+            f"{where}: names the file {outside[0]!r}, which is not inside its own folder; it is not read",
+            trouble="bad-uri",
+        )
     if digest_of(files) != card.digest:
-        raise WrongInput(f"{where}: damaged, its digest is not that of the files it names")
+        raise WrongInput(f"{where}: damaged, its digest is not that of the files it names", trouble="damaged")
     return card
 
 

@@ -61,7 +61,10 @@ class Config:
         patch = int(self.plain["vision_config"]["patch_size"])
         if size % patch:
             near = max(patch, round(size / patch) * patch)
-            raise WrongInput(f"model.clip.image_size: {size} is not made of patches of {patch} pixels; {near} is near")
+            raise WrongInput(
+                f"model.clip.image_size: {size} is not made of patches of {patch} pixels; {near} is near",
+                trouble="wrong-value",
+            )
 
 
 def check_source(name: str, *, pretrained: bool) -> None:
@@ -132,7 +135,8 @@ def open_texts(name: str, kind: str, config: Config, columns: tuple[str, ...], m
         least = layout.max_length - layout.budget + layout.least
         raise WrongInput(
             f"model.clip.max_text_len: {layout.max_length} tokens leave no room for {len(columns)} text columns; it "
-            f"must be at least {least}"
+            f"must be at least {least}",
+            trouble="wrong-value",
         )
     return layout, files if config.kind == "clip" else _canonical(files, name)
 

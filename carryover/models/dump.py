@@ -66,11 +66,14 @@ def dump(
 def _check(assembly: "Assembly") -> None:
     silent = [f"{one.name} ({one.family})" for one in assembly.branches if not can_dump(FAMILIES.load(one.family))]
     if silent:
-        raise WrongInput(f"{', '.join(silent)}: this model family has no dump; its package would have to add it")
+        raise WrongInput(
+            f"{', '.join(silent)}: this model family has no dump; its package would have to add it",
+            trouble="not-supported",
+        )
     # Recipes check names; a Model or a commit may come from anywhere.
     strange = [branch.name for branch in assembly.branches if not branch.name.isidentifier()]
     if strange:
-        raise WrongInput(f"{strange[0]!r} is no name of a branch; nothing is written")
+        raise WrongInput(f"{strange[0]!r} is no name of a branch; nothing is written", trouble="bad-uri")
 
 
 def with_part(branch: "nn.Module", path: str, part: "nn.Module") -> "nn.Module":
@@ -108,7 +111,8 @@ def _compare_weights(name: str, plain: "nn.Module", opened: "nn.Module") -> None
         # (Libraries may open what was trained in 64 bits in 32.)
         if weight not in there or not torch.equal(value.to(there[weight].dtype), there[weight]):
             raise CarryoverError(
-                f"dump of {name}: the weight '{weight}' is another one when it is opened again; nothing was published"
+                f"dump of {name}: the weight '{weight}' is another one when it is opened again; nothing was published",
+                trouble="dump-differs",
             )
 
 
@@ -129,6 +133,7 @@ def _compared(name: str, trained: Any, opened: Any, arrays: "dict[str, np.ndarra
     if not (torch.equal(want, got) or difference <= rtol * largest):
         raise CarryoverError(
             f"dump of {name}: its features differ from the trained ones by {difference:.3g} (of {largest:.3g}, "
-            f"allowed {rtol:g} of it); nothing was published"
+            f"allowed {rtol:g} of it); nothing was published",
+            trouble="dump-differs",
         )
     return RoundTrip(torch.equal(want, got), difference, largest, rtol, merged)

@@ -78,7 +78,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     """
     for name, data in files.items():
         if not is_member(name):
-            raise WrongInput(f"the file {name!r} is not inside its own folder; it is not written")
+            raise WrongInput(f"the file {name!r} is not inside its own folder; it is not written", trouble="bad-uri")
         (folder / name.removeprefix("tokenizer/")).write_bytes(data)
 
 

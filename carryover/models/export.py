@@ -202,7 +202,10 @@ def find_model(source: str, *, store: str = "") -> Found:
         WrongInput: when there is no Model, or its files are nowhere.
     """
     if source.startswith("champion:"):
-        raise WrongInput(f"{source}: a champion can be named to a step only; give a Model's URI or run:KEY here")
+        raise WrongInput(
+            f"{source}: a champion can be named to a step only; give a Model's URI or run:KEY here",
+            trouble="wrong-flags",
+        )
     if source.startswith("run:"):
         _, finish = finished_run(source.removeprefix("run:"), store)
         source = storage.join(storage.join(store, MODELS), finish.body["model"])
@@ -228,13 +231,15 @@ def finished_run(run_key: str, store: str) -> tuple[RunHome, Record]:
         WrongInput: when there is no such run in the store, or it has not finished.
     """
     if not store:
-        raise WrongInput(f"run:{run_key}: the store of the run is not known; give --store URI")
+        raise WrongInput(f"run:{run_key}: the store of the run is not known; give --store URI", trouble="wrong-flags")
     home = RunHome.open(storage.open_store(store), run_key)
     if not home.exists():
-        raise WrongInput(f"run:{run_key}: there is no such run in {storage.normal(store)}")
+        raise WrongInput(f"run:{run_key}: there is no such run in {storage.normal(store)}", trouble="no-such-run")
     finish = home.finish_record()
     if finish is None:
-        raise WrongInput(f"run:{run_key}: has not finished, so it has no Model yet; start its training again")
+        raise WrongInput(
+            f"run:{run_key}: has not finished, so it has no Model yet; start its training again", trouble="no-such-run"
+        )
     if not is_model_digest(finish.body.get("model")):
         raise Damaged(f"{home.store.uri}, record {finish.number}: names no Model")
     return home, finish

@@ -106,7 +106,10 @@ def _check_hub_name(name: str, key: str) -> None:
     from huggingface_hub import try_to_load_from_cache
 
     if not isinstance(try_to_load_from_cache(name, "config.json"), str):
-        raise WrongInput(f"{key}: '{name}' is not in the hub's cache and HF_HUB_OFFLINE is set; give a local folder")
+        raise WrongInput(
+            f"{key}: '{name}' is not in the hub's cache and HF_HUB_OFFLINE is set; give a local folder",
+            trouble="hub-offline",
+        )
 
 
 @contextmanager
@@ -226,7 +229,8 @@ def check_torch(version: str) -> None:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise WrongInput(
             f"{KEY}: weights of others can't be opened safely by torch {version} (CVE-2026-24747); it must be {oldest} "
-            "or newer"
+            "or newer",
+            trouble="missing-package",
         )
 
 
@@ -297,4 +301,6 @@ def save_memory(encoder: Any) -> None:
         # The older way of torch needs an input with a gradient, and DistributedDataParallel to search for unused ones.
         encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     except ValueError as error:
-        raise WrongInput(f"{where}: {type(encoder).__name__} has no gradient checkpointing; leave it out") from error
+        raise WrongInput(
+            f"{where}: {type(encoder).__name__} has no gradient checkpointing; leave it out", trouble="wrong-value"
+        ) from error

@@ -114,7 +114,8 @@ class HFTextFamily:
             names = ", ".join(column.name for column in found) or "none"
             raise WrongInput(
                 f"model.hf_text.pair_mode: siamese compares two text columns; there are {len(found)} ({names}). "
-                "Set it to joined, or leave the others out of the data"
+                "Set it to joined, or leave the others out of the data",
+                trouble="wrong-families",
             )
         return found
 
@@ -182,7 +183,8 @@ def _layout(config: HFTextConfig, names: tuple[str, ...], encoder: Mapping[str, 
         least = layout.max_length - layout.budget + layout.least
         raise WrongInput(
             f"model.hf_text.max_text_len: {layout.max_length} tokens leave no room for {len(names)} text columns and "
-            f"their separators; it must be at least {least}"
+            f"their separators; it must be at least {least}",
+            trouble="wrong-value",
         )
     return layout
 

@@ -70,7 +70,8 @@ class Detector(nn.Module):
         if device.type == "cuda" and not _has_cuda_operators():
             raise WrongInput(
                 "model.mmdet_image: mmcv is built for the CPU alone here, so no detector runs on a GPU; build it "
-                "with CUDA (docs/detection.md), or set env.accelerator: cpu"
+                "with CUDA (docs/detection.md), or set env.accelerator: cpu",
+                trouble="missing-package",
             )
         # It notes its device by itself, and is not told when a module around it moves.
         self.detector._set_device(device)
@@ -138,7 +139,8 @@ class Detector(nn.Module):
             if not any(word in name for name in names):
                 parts = ", ".join(sorted({name.partition(".")[0] for name in names}))
                 raise WrongInput(
-                    f"model.mmdet_image.frozen_layers: no parameter has {word!r} in its name; they start with {parts}"
+                    f"model.mmdet_image.frozen_layers: no parameter has {word!r} in its name; they start with {parts}",
+                    trouble="wrong-value",
                 )
         for name, parameter in self.detector.named_parameters():
             if any(word in name for word in words):

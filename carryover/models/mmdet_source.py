@@ -42,11 +42,13 @@ class Known:
 def check_installed() -> None:
     """Raise WrongInput where mmdet, or mmcv with its operators, is not installed; imports neither."""
     if find_spec("mmdet") is None:
-        raise WrongInput(f"model.mmdet_image: mmdet is not installed; {INSTALL}")
+        raise WrongInput(f"model.mmdet_image: mmdet is not installed; {INSTALL}", trouble="missing-package")
     mmcv = find_spec("mmcv")
     places = mmcv.submodule_search_locations if mmcv else None
     if not places or not any(list(Path(place).glob("_ext*")) for place in places):
-        raise WrongInput(f"model.mmdet_image: mmcv is not installed, or without its operators; {INSTALL}")
+        raise WrongInput(
+            f"model.mmdet_image: mmcv is not installed, or without its operators; {INSTALL}", trouble="missing-package"
+        )
 
 
 def check_source(name: str, *, pretrained: bool) -> None:
@@ -163,7 +165,8 @@ def _check_reachable(name: str, known: Known) -> None:
     if offline and not _cache(known.weights).is_file():
         raise WrongInput(
             f"{KEY}: the weights of '{name}' are not in {_cache(known.weights)} and HF_HUB_OFFLINE is set; put "
-            f"{known.weights} there, give a folder with {CONFIG} and weights, or {random}"
+            f"{known.weights} there, give a folder with {CONFIG} and weights, or {random}",
+            trouble="hub-offline",
         )
 
 
@@ -183,7 +186,8 @@ def _fetched(name: str) -> Path:
             line = " ".join(str(error).split())[:200]
             raise WrongInput(
                 f"{KEY}: the weights of '{name}' can't be fetched from {known.weights}: {line}; give a folder with "
-                f"{CONFIG} and weights, or set model.mmdet_image.pretrained: false"
+                f"{CONFIG} and weights, or set model.mmdet_image.pretrained: false",
+                trouble="hub-offline",
             ) from error
     return path
 
@@ -206,5 +210,6 @@ def _tensors(path: Path) -> "dict[str, Tensor]":
         line = " ".join(str(error).split())[:200]
         raise WrongInput(
             f"{KEY}: {path.name} is no checkpoint of which only tensors can be read: {line}; {trust.FLAG} reads the "
-            "rest too, where you trust whoever made it"
+            "rest too, where you trust whoever made it",
+            trouble="pickled-weights",
         ) from error

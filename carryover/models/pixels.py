@@ -233,4 +233,7 @@ def images_of(rows: pa.Table, name: str) -> list[list[bytes | None]]:
         return [[] if value is None else [value] for value in column.to_pylist()]
     if pa.types.is_list(kind) and pa.types.is_binary(kind.value_type):
         return [value or [] for value in column.to_pylist()]
-    raise WrongInput(f"column '{name}': {kind} is no image; datasets hold images as bytes, so run prepare-data again")
+    raise WrongInput(
+        f"column '{name}': {kind} is no image; datasets hold images as bytes, so run prepare-data again",
+        trouble="does-not-fit-model",
+    )

@@ -128,7 +128,8 @@ class SamFamily:
             names = ", ".join(column.name for column in found)
             raise WrongInput(
                 f"model.sam: a mask belongs to one picture, and there are several columns of them ({names}); leave all "
-                "but one out (prepare-data --column-type COLUMN=null)"
+                "but one out (prepare-data --column-type COLUMN=null)",
+                trouble="wrong-families",
             )
         return found
 
@@ -164,7 +165,8 @@ class SamFamily:
 
         if num_outputs is None:
             raise WrongInput(
-                "model.names: 'sam' tells the pixels of a picture apart, and nothing can be joined with it"
+                "model.names: 'sam' tells the pixels of a picture apart, and nothing can be joined with it",
+                trouble="wrong-families",
             )
         source = config.checkpoint_name if config.pretrained and pretrained else None
         return Segmenter(

@@ -101,7 +101,8 @@ class PicturesAndMasks:
         if image.size != ids.shape[::-1]:
             seen, marked = ("x".join(map(str, size)) for size in (image.size, ids.shape[::-1]))
             raise WrongInput(
-                f"label '{self.label}': a picture of {seen} pixels has a mask of {marked}; both must be of one size"
+                f"label '{self.label}': a picture of {seen} pixels has a mask of {marked}; both must be of one size",
+                trouble="wrong-label",
             )
         picture, mask = self._square(*self._turned(image, ids, key))
         return picture, mask.astype(np.int16) - 1
@@ -140,13 +141,16 @@ class PicturesAndMasks:
         from PIL import Image
 
         if label is None:
-            raise WrongInput(f"label '{self.label}': a row has no mask")
+            raise WrongInput(f"label '{self.label}': a row has no mask", trouble="wrong-label")
         with Image.open(io.BytesIO(label)) as image:
             ids = np.asarray(image)
         found = self._table[ids]
         if (found == _UNKNOWN).any():
             unknown, known = int(ids[found == _UNKNOWN][0]), ", ".join(map(str, self.classes[:20]))
-            raise WrongInput(f"label '{self.label}': id {unknown} is no class of the model; classes are {known}")
+            raise WrongInput(
+                f"label '{self.label}': id {unknown} is no class of the model; classes are {known}",
+                trouble="unknown-class",
+            )
         return found
 
     @cached_property

@@ -50,7 +50,8 @@ class Config:
         if size % self.patch:
             near = max(self.patch, round(size / self.patch) * self.patch)
             raise WrongInput(
-                f"model.sam.image_size: {size} is not made of patches of {self.patch} pixels; {near} is near"
+                f"model.sam.image_size: {size} is not made of patches of {self.patch} pixels; {near} is near",
+                trouble="wrong-value",
             )
         plain = copy.deepcopy(dict(self.plain))
         for part in ("vision_config", "prompt_encoder_config"):

@@ -98,7 +98,8 @@ def follow(plan: Plan, inputs: Inputs, launch: Launch, count: int) -> None:
         if time.monotonic() - since > _STILL_SECONDS:
             raise RunAgain(
                 f"run {plan.run_key}: the ranks here are done, but {plan.home.store.uri} has no finish and nobody "
-                "beats there; does every node see the same store?"
+                "beats there; does every node see the same store?",
+                trouble="nodes-apart",
             )
         time.sleep(_LOOK_EVERY_SECONDS / 3)
 
@@ -161,7 +162,9 @@ def _run(spec: Spec, inputs: Inputs, launch: Launch, count: int, joining: Any) -
 
 def _raise(plan: Plan, ending: Ending) -> None:
     if ending.exit_code:
-        raise _ERRORS.get(ending.exit_code, CarryoverError)(f"run {plan.run_key}: {ending.message}")
+        raise _ERRORS.get(ending.exit_code, CarryoverError)(
+            f"run {plan.run_key}: {ending.message}", trouble=ending.trouble
+        )
 
 
 def _spec(plan: Plan, inputs: Inputs, launch: Launch, *, handoff: Mapping[str, Any], lost_step: int | None) -> Spec:
@@ -182,12 +185,12 @@ def _spec(plan: Plan, inputs: Inputs, launch: Launch, *, handoff: Mapping[str, A
         old_rows=inputs.old_rows,
         strict=launch.strict,
         trust_pickle=launch.trust_pickle,
-    )
-
-
         scratch=str(inputs.scratch),
         nodes=launch.nodes.count,
         changes={name: [plan.before.get(name), value] for name, value in plan.changes.items()},
+    )
+
+
 def _step(scratch: Path) -> int | None:
     step = ranks.read_progress(scratch)
     return None if step < 0 else step

@@ -125,7 +125,9 @@ def _of_commit(home: RunHome, at: str) -> Trained:
             return trained
         else:
             raise Damaged(f"{home.store.uri}: {'; '.join(problems)}")
-    raise RunAgain(f"{home.store.uri}: its checkpoints change faster than they can be read; try again later")
+    raise RunAgain(
+        f"{home.store.uri}: its checkpoints change faster than they can be read; try again later", trouble="busy"
+    )
 
 
 def _chosen(home: RunHome, at: str) -> Iterator[Record]:
@@ -150,7 +152,8 @@ def _read(home: RunHome, record: Record) -> Trained:
     files = home.read_files(record)
     if ASSEMBLY not in files:
         raise WrongInput(
-            f"{home.store.uri}: its commits don't say what the network is made of; it was not trained here"
+            f"{home.store.uri}: its commits don't say what the network is made of; it was not trained here",
+            trouble="not-a-backbone",
         )
     run = home.run()
     return Trained(

@@ -34,7 +34,8 @@ def export_checkpoint(source: str, output: str, *, store: str) -> dict[str, Any]
     if adapters := [name for name in trained.weights if is_adapter(name)]:
         raise WrongInput(
             f"{source}: has adapters (e.g. {adapters[0]}), and a state dict can't say how much they count; "
-            "dump-backbone writes its branches with them merged"
+            "dump-backbone writes its branches with them merged",
+            trouble="not-supported",
         )
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

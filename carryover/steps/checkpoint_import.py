@@ -108,7 +108,7 @@ def _write(plan: Plan, source: Source, *, weights_only: bool, keep_best: bool, s
     plan.home.start(_run_json(plan))
     writer = claim(plan.home)
     if writer is None:
-        raise CarryoverError(f"run {plan.run_key}: another process finished it meanwhile")
+        raise CarryoverError(f"run {plan.run_key}: another process finished it meanwhile", trouble="busy")
     plan.home.store.write(tables.FILE, noted)
     saved = snapshot({**tensors, **optimizer})
     writer = Writer.resume(plan.home, writer.handoff(), None)

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from carryover.ground import failures
-from carryover.ground.console import say
+from carryover.ground import last_words
 from carryover.ground.errors import WrongInput
 from carryover.tasks.metrics import SEGMENTATION
 
@@ -21,15 +20,11 @@ MOST_CLASSES = 40
 
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn an error of ours into one line and the exit code that a workflow engine acts on."""
+    """Turn an error into its last words and the exit code that a workflow engine acts on."""
     try:
         yield
     except Exception as error:
-        ours = failures.named(error)
-        if ours is None:
-            raise
-        say(f"error: {ours}")
-        sys.exit(ours.exit_code)
+        sys.exit(last_words.speak(error))
 
 
 def one_of(name: str, path: str, uri: str) -> str:
@@ -65,7 +60,9 @@ def number(name: str, text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise WrongInput(f"{name}: '{text}' is not possible; it must be a number, or empty for none") from None
+        raise WrongInput(
+            f"{name}: '{text}' is not possible; it must be a number, or empty for none", trouble="wrong-value"
+        ) from None
 
 
 def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:

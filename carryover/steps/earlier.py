@@ -51,7 +51,7 @@ def _open(flag: str, source: str, store: str) -> Found:
     try:
         return open_model(source, store=store)
     except WrongInput as error:
-        raise WrongInput(f"{flag}: {error}") from None
+        raise WrongInput(f"{flag}: {error}", trouble=error.trouble) from None
 
 
 def check_earlier(earlier: Earlier, model: ModelCard, cards: Sequence[DatasetCard], split: str) -> None:
@@ -64,7 +64,8 @@ def check_earlier(earlier: Earlier, model: ModelCard, cards: Sequence[DatasetCar
     twice = next((digest for digest in stages if stages.count(digest) > 1), "")
     if twice:
         raise WrongInput(
-            f"--stage: Model {twice} is given twice; --model is the last stage, give the earlier ones only"
+            f"--stage: Model {twice} is given twice; --model is the last stage, give the earlier ones only",
+            trouble="wrong-flags",
         )
     for name, found in earlier.models:
         mine, theirs = model.schema, found.card.schema

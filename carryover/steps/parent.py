@@ -52,7 +52,7 @@ def extended(source: str, card: DatasetCard, *, store: str, grow_classes: bool =
         task = restore_task(found.files()).grown(card.schema)
     except WrongInput as error:
         hint = "" if grow_classes or "does not know" not in str(error) else "; --grow-classes lets the model learn them"
-        raise WrongInput(f"--init-from {source}: {error}{hint}") from None
+        raise WrongInput(f"--init-from {source}: {error}{hint}", trouble=error.trouble) from None
     model = found.card
     if new := (task.classes or ())[len(model.schema.classes or ()) :]:
         say(f"new classes, behind the Model's {len(model.schema.classes or ())}: {', '.join(map(repr, new))}")
@@ -103,7 +103,8 @@ def inherited(model: ModelCard, given: Mapping[str, Any], *, problem_type: str) 
         if name in given and fixed and not same(base.get(name, known[name].default), value):
             raise WrongInput(
                 f"{name}: Model {model.digest} has {base.get(name, known[name].default)!r}, asked for {value!r}; a "
-                "Model that is extended stays what it is. Leave out the key, or use transfer-train for a new model"
+                "Model that is extended stays what it is. Leave out the key, or use transfer-train for a new model",
+                trouble="fixed-setting",
             )
     # Its weights come from the Model, so where a checkpoint of that name lies plays no part.
     now = {name: value for name, value in given.items() if not (name.startswith("model.") and recipes.is_place(name))}
@@ -143,7 +144,9 @@ def old_rows(parent: Parent | None, remedy: RemedyConfig, scratch: Path, *, stor
     card = dataset_of(parent, store=store, why=f"remedy.{remedy.asked[0]}")
     for split in remedy.old_rows:
         if not card.splits[split].rows:
-            raise WrongInput(f"remedy.{remedy.asked[0]}: dataset {card.at} of the Model has no {split} rows")
+            raise WrongInput(
+                f"remedy.{remedy.asked[0]}: dataset {card.at} of the Model has no {split} rows", trouble="too-few-rows"
+            )
     return {split: str(materialise(card, split, scratch)) for split in remedy.old_rows}
 
 
@@ -158,7 +161,8 @@ def dataset_of(parent: Parent, *, store: str, why: str) -> DatasetCard:
     if card is None:
         looked = " nor at ".join(places) or "a known place"
         raise WrongInput(
-            f"{why}: needs the dataset that Model {parent.digest} was trained on, and it is not at {looked}"
+            f"{why}: needs the dataset that Model {parent.digest} was trained on, and it is not at {looked}",
+            trouble="not-a-dataset",
         )
     return card
 

@@ -87,7 +87,9 @@ def make_plan(
     recipes.make(given)
     card = load_card(dataset)
     if not card.splits["train"].rows:
-        raise WrongInput(f"dataset {dataset}: its train split is empty; give more rows or another fraction")
+        raise WrongInput(
+            f"dataset {dataset}: its train split is empty; give more rows or another fraction", trouble="too-few-rows"
+        )
     where = storage.open_store(resolve_store(store))
     probe(where)
     given, parent, found_there = named_teacher(given, store=where.uri), None, None
@@ -124,11 +126,13 @@ def _check(made: Recipe, parent: Parent | None, schema: Schema, card: DatasetCar
     made.remedy.check_parent(extends=extends, teacher=bool(made.distiller.teacher))
     made.remedy.check_problem(schema.problem_type)
     if made.remedy.wise_ft == AUTO and not card.splits["validation"].rows:
-        raise WrongInput(f"remedy.wise_ft: {AUTO} is not possible; dataset {card.at} has no validation rows")
+        raise WrongInput(
+            f"remedy.wise_ft: {AUTO} is not possible; dataset {card.at} has no validation rows", trouble="too-few-rows"
+        )
     try:
         find_metric(made.optimization.val_metric, schema.problem_type)
     except WrongInput as error:
-        raise WrongInput(f"optimization.val_metric: {error}") from None
+        raise WrongInput(f"optimization.val_metric: {error}", trouble=error.trouble) from None
 
 
 def _rows(
@@ -163,12 +167,15 @@ def _named_run(
     """Return the run that a person named, the recipe it goes on with, and what it started from."""
     home = RunHome.open(store, run_key)
     if not home.exists():
-        raise WrongInput(f"--run-key {run_key}: {store.uri} has no such run; leave it out to start a new one")
+        raise WrongInput(
+            f"--run-key {run_key}: {store.uri} has no such run; leave it out to start a new one", trouble="no-such-run"
+        )
     there = home.run()["dataset"]["digest"]
     if there != card.digest:
         raise WrongInput(
             f"--run-key {run_key}: that run was trained on dataset {there[:32]}, not on {card.digest[:32]}; "
-            "a run can't change its data: leave out --run-key for a new run"
+            "a run can't change its data: leave out --run-key for a new run",
+            trouble="dataset-changed",
         )
     parent = parent_from_json(home.run()["parent"])
     if asked and (not parent or parent.identity != asked.identity):
@@ -176,7 +183,8 @@ def _named_run(
         way = "leave out --init-from" if asked.kind == EXTEND else "use train-ddp"
         raise WrongInput(
             f"--run-key {run_key}: that run started {began}, not from {asked.digest} ({asked.kind}); {way} to go on "
-            "with it, or leave out --run-key for a new run"
+            "with it, or leave out --run-key for a new run",
+            trouble="resume-refused",
         )
     before = settings_of(home)
     made = recipes.make({**before, **given})

@@ -92,7 +92,8 @@ def _check_credentials(store: storage.Store) -> None:
     if get_session().get_credentials() is None:
         raise WrongInput(
             f"store {store.uri}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
-            "(in a cluster: by a secret), or give the pod a service account that may write there"
+            "(in a cluster: by a secret), or give the pod a service account that may write there",
+            trouble="no-credentials",
         )
 
 
@@ -101,7 +102,7 @@ def _check_label(file: SourceFile, label: str) -> None:
     columns = _parquet_columns(file) if file.format == "parquet" else list(next(read(file)).names)
     # The first rows of JSON lines may leave out a column that others have: they prove nothing.
     if label not in columns and file.format != "jsonl":
-        raise WrongInput(f"{file.uri}: label: {missing_column(label, columns)}")
+        raise WrongInput(f"{file.uri}: label: {missing_column(label, columns)}", trouble="wrong-column")
 
 
 def _parquet_columns(file: SourceFile) -> list[str]:
@@ -113,4 +114,6 @@ def _parquet_columns(file: SourceFile) -> list[str]:
         with file.open() as opened:
             return pq.read_schema(opened).names
     except (pa.ArrowException, OSError) as error:
-        raise WrongInput(f"{file.uri}: can't be read: {storage.first_line(error)}") from error
+        raise WrongInput(
+            f"{file.uri}: can't be read: {storage.first_line(error)}", trouble="unreadable-data"
+        ) from error

@@ -24,7 +24,7 @@ def reference(source: str, *, store: str, grow: bool) -> Reference:
             return _of_dataset(source, grow=grow)
         return _of_model(source, store=store, grow=grow)
     except WrongInput as error:
-        raise WrongInput(f"--schema-from {source}: {error}") from None
+        raise WrongInput(f"--schema-from {source}: {error}", trouble=error.trouble) from None
 
 
 def _is_dataset(source: str) -> bool:

@@ -52,7 +52,8 @@ def probe(store: Store) -> None:
     if not store.probe():
         raise WrongInput(
             f"store {store.uri}: ignores conditional writes (If-None-Match), so two attempts of one run could write "
-            "over each other; use a local folder, or an object store that honours them, such as Amazon S3 or Ceph"
+            "over each other; use a local folder, or an object store that honours them, such as Amazon S3 or Ceph",
+            trouble="store-refuses-conditions",
         )
 
 

@@ -23,7 +23,7 @@ def named_teacher(given: Mapping[str, Any], *, store: str) -> dict[str, Any]:
     try:
         found = open_model(place_of(asked), store=store)
     except WrongInput as error:
-        raise WrongInput(f"{TEACHER}: {error}") from None
+        raise WrongInput(f"{TEACHER}: {error}", trouble=error.trouble) from None
     check_digest(found, asked)
     return {**given, TEACHER: word_of(found)}
 
@@ -33,9 +33,11 @@ def check_teacher(config: DistillerConfig, card: DatasetCard) -> None:
     if not config.teacher:
         return
     if card.schema.problem_type == OBJECTS:
-        raise WrongInput(f"{TEACHER}: a detector can't be taught by another's boxes; leave it out")
+        raise WrongInput(
+            f"{TEACHER}: a detector can't be taught by another's boxes; leave it out", trouble="wrong-value"
+        )
     config.soft_loss(classes=card.schema.classes is not None)
     try:
         check_fit(open_teacher(config.teacher).card, card, "train")
     except WrongInput as error:
-        raise WrongInput(f"{TEACHER}: {str(error).removeprefix(f'{TEACHER}: ')}") from None
+        raise WrongInput(f"{TEACHER}: {str(error).removeprefix(f'{TEACHER}: ')}", trouble=error.trouble) from None

@@ -189,7 +189,7 @@ def train_ddp(
 
 
 def _stop() -> None:
-    raise RunAgain("stopped while no rank was training; the same command goes on")
+    raise RunAgain("stopped while no rank was training; the same command goes on", trouble="preempted")
 
 
 def _finished(plan: Plan) -> Record | None:
@@ -221,7 +221,8 @@ def _settings(launcher: str, job: str, store: str) -> JobSettings | None:
     if is_of_machine(resolve_store(store)):
         raise WrongInput(
             f"store: '{store or 'none given'}' is this machine's own, which the pods of a TrainJob can't reach; give "
-            "an object store, e.g. s3://bucket/carryover"
+            "an object store, e.g. s3://bucket/carryover",
+            trouble="local-place",
         )
     return settings
 
@@ -231,7 +232,10 @@ def _by_job(plan: Plan, wish: Wish, settings: JobSettings, nodes: int, asked: in
     check_teacher(plan.recipe.distiller, plan.card)
     wanted = plan.recipe.env.num_gpus
     if asked is None and wanted > settings.gpu:
-        raise WrongInput(f"env.num_gpus: {wanted} is more than a node of the job has (job.gpu {settings.gpu})")
+        raise WrongInput(
+            f"env.num_gpus: {wanted} is more than a node of the job has (job.gpu {settings.gpu})",
+            trouble="not-enough-gpus",
+        )
     count = ranks_of(plan.recipe.env, asked, gpus=lambda: settings.gpu)
     job = ask(plan, settings, command_of(plan, wish), nodes=nodes, ranks=count, owner=owner)
     _announce(plan, f"a TrainJob trains: nodes {nodes}, ranks on each {count}")
@@ -241,7 +245,8 @@ def _by_job(plan: Plan, wish: Wish, settings: JobSettings, nodes: int, asked: in
     if finish is None:
         raise CarryoverError(
             f"run {plan.run_key}: its TrainJob is complete, but the run has no finish record; is {image_of(settings)} "
-            "of this version?"
+            "of this version?",
+            trouble="step-failed",
         )
     return finish
 
@@ -281,7 +286,7 @@ def _train(plan: Plan, owner: str, takeover: bool, resume: str, launch: Launch) 
             lead(plan, writer, inputs, launch, count)
     finish = home.finish_record()
     if finish is None:
-        raise CarryoverError(f"run {run_key}: the ranks ended without a finish record")
+        raise CarryoverError(f"run {run_key}: the ranks ended without a finish record", trouble="step-failed")
     return finish
 
 
@@ -325,10 +330,14 @@ def _obey(home: RunHome, resume: str, owner: str) -> None:
     if resume == "never" and commits:
         raise WrongInput(
             f"--resume never: {home.store.uri} has {len(commits)} commits, the newest at step {commits[-1].step}; "
-            "use --resume auto to go on, or change the recipe (e.g. seed) for another run"
+            "use --resume auto to go on, or change the recipe (e.g. seed) for another run",
+            trouble="resume-refused",
         )
     if resume == "must" and not commits:
-        raise WrongInput(f"--resume must: {home.store.uri} has no commit to go on from; use --resume auto to start")
+        raise WrongInput(
+            f"--resume must: {home.store.uri} has no commit to go on from; use --resume auto to start",
+            trouble="resume-refused",
+        )
 
 
 def _run_json(plan: Plan) -> dict[str, Any]:

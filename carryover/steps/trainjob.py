@@ -81,7 +81,7 @@ def train_by_job(plan: Plan, asked: Asked) -> None:
             forget(plan.home.store, lease)
             return
         if state.phase is Phase.GONE:
-            raise RunAgain(f"TrainJob {name} {state.words}; the same command makes the next one")
+            raise RunAgain(f"TrainJob {name} {state.words}; the same command makes the next one", trouble="step-failed")
         node, code = jobs.ended_by(watch.codes)
         given_up = is_given_up(plan.home.store, lease)
         forget(plan.home.store, lease)
@@ -97,7 +97,8 @@ def _stop(name: str, asked: Asked) -> None:
     raise RunAgain(
         f"stopped; TrainJob {name} trains on, and the same command attaches to it again. Without anybody it saves and "
         f"ends after {asked.settings.lease_seconds} s; to end it now: kubectl delete trainjob -n "
-        f"{asked.cluster.namespace} {name}"
+        f"{asked.cluster.namespace} {name}",
+        trouble="preempted",
     )
 
 
@@ -116,7 +117,9 @@ def _attached_or_made(asked: Asked) -> dict[str, Any]:
         except Exists:
             # Somebody who asks for the same was faster, or one of that name is not gone yet.
             time.sleep(_LOOK_EVERY_SECONDS)
-    raise RunAgain(f"TrainJob {asked.base}: is neither there nor can it be made; the same command tries again")
+    raise RunAgain(
+        f"TrainJob {asked.base}: is neither there nor can it be made; the same command tries again", trouble="busy"
+    )
 
 
 def _others(asked: Asked, there: Sequence[dict[str, Any]]) -> list[str]:

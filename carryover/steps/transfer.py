@@ -40,7 +40,7 @@ def sought(backbone: str, scratch: Path, *, store: Store) -> Sought:
         return open_source(backbone, scratch / "source", models=lambda source: open_model(source, store=store.uri))
     except WrongInput as error:
         where = "" if backbone in str(error) else f"{backbone}: "
-        raise WrongInput(f"{where}{error}{_begun(backbone, store)}") from None
+        raise WrongInput(f"{where}{error}{_begun(backbone, store)}", trouble=error.trouble) from None
 
 
 def _begun(backbone: str, store: Store) -> str:
@@ -108,7 +108,8 @@ def fetch(plan: "Plan") -> Source | None:
     if plan.sought is None:
         raise WrongInput(
             f"--run-key {plan.run_key}: that transfer has no commit yet, so it needs what it starts from: "
-            f"transfer-train --backbone {plan.parent.uri}"
+            f"transfer-train --backbone {plan.parent.uri}",
+            trouble="no-such-run",
         )
     plan.sought.copy()
     return plan.sought.source

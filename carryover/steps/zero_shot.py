@@ -89,9 +89,15 @@ def class_texts(schema: Schema, class_names: Sequence[str], prompts: Sequence[st
         WrongInput: for a label without classes, a name of a class that is not there, or a prompt without a place.
     """
     if schema.classes is None:
-        raise WrongInput(f"--zero-shot: label '{schema.label}' is a number, and only classes have names")
+        raise WrongInput(
+            f"--zero-shot: label '{schema.label}' is a number, and only classes have names",
+            trouble="does-not-fit-model",
+        )
     if schema.problem_type in DENSE:
-        raise WrongInput(f"--zero-shot: tells whole images apart, and the problem is {schema.problem_type}")
+        raise WrongInput(
+            f"--zero-shot: tells whole images apart, and the problem is {schema.problem_type}",
+            trouble="does-not-fit-model",
+        )
     names = {as_text(value): as_text(value).replace("_", " ") for value in schema.classes}
     for given in class_names:
         value = max((value for value in names if given.startswith(f"{value}=")), key=len, default="")
@@ -110,7 +116,10 @@ def class_texts(schema: Schema, class_names: Sequence[str], prompts: Sequence[st
 def _images_only(schema: Schema) -> Schema:
     kept = tuple(column for column in schema.columns if column.type in IMAGES or column.name == schema.label)
     if len(kept) == 1:
-        raise WrongInput("--zero-shot: the dataset has no column of images (prepare-data --column-type COL=image_path)")
+        raise WrongInput(
+            "--zero-shot: the dataset has no column of images (prepare-data --column-type COL=image_path)",
+            trouble="does-not-fit-model",
+        )
     return replace(schema, columns=kept)
 
 

@@ -62,7 +62,8 @@ class ClassificationTask:
         if schema.classes is None or schema.label != self.label:
             raise WrongInput(
                 f"--grow-classes: the Model tells classes of '{self.label}' apart, and the data's label is "
-                f"'{schema.label}' ({schema.problem_type}); prepare them with --schema-from the Model"
+                f"'{schema.label}' ({schema.problem_type}); prepare them with --schema-from the Model",
+                trouble="does-not-fit-model",
             )
         new = tuple(value for value in schema.classes if columns.as_text(value) not in self._indices)
         if not new:
@@ -83,7 +84,7 @@ class ClassificationTask:
             unknown = next(value for value in values if value not in self._indices)
             what = "a row has no value" if unknown is None else f"{unknown!r} is no class of the model"
             known = ", ".join(map(repr, self.classes[:20]))
-            raise WrongInput(f"label '{self.label}': {what}; classes are {known}") from None
+            raise WrongInput(f"label '{self.label}': {what}; classes are {known}", trouble="unknown-class") from None
 
     def loss(self, outputs: Outputs, targets: "Tensor") -> "Tensor":
         from torch.nn.functional import cross_entropy

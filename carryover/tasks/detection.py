@@ -84,7 +84,8 @@ class DetectionTask:
         if schema.problem_type != self.problem_type or schema.label != self.label or schema.classes is None:
             raise WrongInput(
                 f"--grow-classes: the Model finds classes of '{self.label}' in pictures, and the data's label is "
-                f"'{schema.label}' ({schema.problem_type}); prepare them with --schema-from the Model"
+                f"'{schema.label}' ({schema.problem_type}); prepare them with --schema-from the Model",
+                trouble="does-not-fit-model",
             )
         new = tuple(value for value in schema.classes if columns.as_text(value) not in self.indices)
         return DetectionTask(self.label, (*self.classes, *new)) if new else self

@@ -227,7 +227,9 @@ def find_metric(name: str, problem_type: str) -> Metric:
     if metric is None:
         near = nearest(name, [*METRICS, *ALIASES])
         meant = f"; did you mean '{near}'?" if near else ""
-        raise WrongInput(f"unknown metric '{name}'{meant} For {problem_type}: {', '.join(fitting)}")
+        raise WrongInput(
+            f"unknown metric '{name}'{meant} For {problem_type}: {', '.join(fitting)}", trouble="unknown-key"
+        )
     if problem_type not in metric.problem_types:
         raise WrongInput(f"metric '{name}' is not for {problem_type}; it must be one of {', '.join(fitting)}")
     return metric

@@ -64,7 +64,7 @@ class RegressionTask:
         columns.require(rows, [self.label])
         values = columns.numbers(rows, self.label)
         if np.isnan(values).any():
-            raise WrongInput(f"label '{self.label}': a row has no finite number")
+            raise WrongInput(f"label '{self.label}': a row has no finite number", trouble="wrong-label")
         return ((values - self.shift) / self.scale).astype(np.float32)
 
     def loss(self, outputs: Outputs, targets: "Tensor") -> "Tensor":

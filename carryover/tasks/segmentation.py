@@ -68,12 +68,14 @@ class SegmentationTask:
         if schema.problem_type != self.problem_type or schema.label != self.label or schema.classes is None:
             raise WrongInput(
                 f"--grow-classes: the Model tells the pixels of '{self.label}' apart, and the data's label is "
-                f"'{schema.label}' ({schema.problem_type}); prepare them with --schema-from the Model"
+                f"'{schema.label}' ({schema.problem_type}); prepare them with --schema-from the Model",
+                trouble="does-not-fit-model",
             )
         if new := [value for value in schema.classes if value not in self.classes]:
             raise WrongInput(
                 f"--grow-classes: segmentation can't take up new classes ({', '.join(map(str, new))}); "
-                "transfer-train starts a model of all classes from this one"
+                "transfer-train starts a model of all classes from this one",
+                trouble="does-not-fit-model",
             )
         return self
 
@@ -95,14 +97,17 @@ class SegmentationTask:
         from PIL import Image
 
         if cell is None:
-            raise WrongInput(f"label '{self.label}': a row has no mask")
+            raise WrongInput(f"label '{self.label}': a row has no mask", trouble="wrong-label")
         with Image.open(io.BytesIO(cell)) as image:
             ids = np.asarray(image)
         found = self._table[ids]
         if (found == PADDING).any():
             known = ", ".join(map(str, self.classes[:20]))
             unknown = int(ids[found == PADDING][0])
-            raise WrongInput(f"label '{self.label}': id {unknown} is no class of the model; classes are {known}")
+            raise WrongInput(
+                f"label '{self.label}': id {unknown} is no class of the model; classes are {known}",
+                trouble="unknown-class",
+            )
         return found
 
     def loss(self, outputs: Outputs, targets: "Tensor") -> "Tensor":

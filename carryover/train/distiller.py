@@ -64,7 +64,9 @@ class DistillerConfig:
         """
         asked = self.soft_label_loss_type
         if asked == CROSS_ENTROPY and not classes:
-            raise WrongInput(f"distiller.soft_label_loss_type: {asked} is for classes; numbers have {SQUARED}")
+            raise WrongInput(
+                f"distiller.soft_label_loss_type: {asked} is for classes; numbers have {SQUARED}", trouble="wrong-value"
+            )
         return asked or (CROSS_ENTROPY if classes else SQUARED)
 
 
@@ -94,7 +96,7 @@ def open_teacher(teacher: str) -> Found:
     try:
         found = find_model(place_of(teacher))
     except WrongInput as error:
-        raise WrongInput(f"{TEACHER}: {error}") from None
+        raise WrongInput(f"{TEACHER}: {error}", trouble=error.trouble) from None
     check_digest(found, teacher)
     return found
 

@@ -46,7 +46,7 @@ def open_parent(parent: Parent, home: str) -> Found:
     try:
         found = find_model(place)
     except WrongInput as error:
-        raise WrongInput(f"the Model that this run extends is needed still: {error}") from None
+        raise WrongInput(f"the Model that this run extends is needed still: {error}", trouble=error.trouble) from None
     if found.card.digest != parent.digest:
         raise Damaged(f"{place}: holds Model {found.card.digest}")
     return found

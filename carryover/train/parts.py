@@ -144,7 +144,9 @@ def carried(spec: Spec, network: nn.Module) -> dict[str, torch.Tensor]:
     parent = parent_from_json(spec.parent)
     key = "optimization.carry_optimizer"
     if parent is None or parent.kind != EXTEND or not parent.run_key:
-        raise WrongInput(f"{key}: there is no run to carry it over from; name a Model by --init-from")
+        raise WrongInput(
+            f"{key}: there is no run to carry it over from; name a Model by --init-from", trouble="wrong-flags"
+        )
     there = RunHome.open(storage.open_store(store_of(spec.home)), parent.run_key)
     loaded = there.load_newest() if there.exists() else None
     if loaded is None:
@@ -159,7 +161,9 @@ def carried(spec: Spec, network: nn.Module) -> dict[str, torch.Tensor]:
         name: value for name, value in state.items() if name.removeprefix(f"{OPTIMIZER}/").rpartition("/")[0] in same
     }
     if not fitting:
-        raise WrongInput(f"{key}: nothing of the optimizer state of run {parent.run_key} fits this network")
+        raise WrongInput(
+            f"{key}: nothing of the optimizer state of run {parent.run_key} fits this network", trouble="nothing-fits"
+        )
     if dist.rank() == 0:
         step, taken = loaded.record.step, f"{len(fitting)} of {len(state)} tensors"
         say(f"optimizer state of run {parent.run_key}, step {step}: {taken}")
@@ -202,5 +206,5 @@ def load_weights(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise CarryoverError(
-            f"the checkpoint's weights don't fit the network: {' '.join(str(error).split())}"
+            f"the checkpoint's weights don't fit the network: {' '.join(str(error).split())}", trouble="nothing-fits"
         ) from error

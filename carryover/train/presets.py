@@ -130,7 +130,10 @@ def expanded(flat: Mapping[str, Any]) -> dict[str, Any]:
     if not name:
         return dict(flat)
     if isinstance(name, str) and name.endswith("_hpo"):
-        raise WrongInput(f"{KEY}: '{name}' is not possible: trying out hyperparameters is not there; give the keys")
+        raise WrongInput(
+            f"{KEY}: '{name}' is not possible: trying out hyperparameters is not there; give the keys",
+            trouble="not-supported",
+        )
     known = name if isinstance(name, str) else ""
     near = nearest(known, PRESETS)
     check(known in PRESETS, KEY, name, f"one of {', '.join(PRESETS)}" + (f"; did you mean '{near}'?" if near else ""))

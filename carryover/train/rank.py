@@ -11,7 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from carryover.ground import failures
+from carryover.ground import failures, last_words
 from carryover.ground.errors import RunAgain
 from carryover.launch import ranks
 from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
@@ -28,15 +28,16 @@ def main() -> None:
     # Ctrl-C reaches the step, which passes it on as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ranks.report_start(spec_file.parent, rank)
-    code, message = _train(json.loads(spec_file.read_text()), stop)
-    ranks.report_end(spec_file.parent, rank, code, message)
+    code, message, trouble = _train(json.loads(spec_file.read_text()), stop)
+    ranks.report_end(spec_file.parent, rank, code, message, trouble)
     sys.stdout.flush()
     sys.stderr.flush()
     # Interpreter teardown of the heavy libraries takes a second and can hang on their threads; all is saved by now.
     os._exit(1 if code == 1 else 0)
 
 
-def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str]:
+def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str, str]:
+    """Train; returns the exit code, the last words, and the name of the trouble, both "" where all is done."""
     try:
         from carryover.train.run import attempt
 
@@ -45,15 +46,17 @@ def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str]:
         from carryover.data.loader import is_lost_worker
         from carryover.ground import dist
 
-        if ours := failures.named(error):
-            return ours.exit_code, str(ours)
-        if dist.is_lost_peer(error):
-            return RunAgain.exit_code, ranks.LOST_PEER
-        if is_lost_worker(error):
-            return RunAgain.exit_code, "a process that prepares batches was lost (killed from outside, or for memory)"
-        traceback.print_exc()
-        return 1, f"{type(error).__name__}: {error}".splitlines()[0]
-    return 0, ""
+        ours = failures.named(error)
+        if dist.is_lost_peer(error) and not ours:
+            ours = RunAgain(ranks.LOST_PEER, trouble="rank-lost")
+        if is_lost_worker(error) and not ours:
+            words = "a process that prepares batches was lost (killed from outside, or for memory)"
+            ours = RunAgain(words, trouble="rank-lost")
+        if ours is None or last_words.debugging():
+            traceback.print_exc()
+        ours = ours or last_words.internal(error)
+        return ours.exit_code, str(ours), ours.trouble
+    return 0, "", ""
 
 
 if __name__ == "__main__":

@@ -98,11 +98,15 @@ def given(recipe: str, overrides: Sequence[str] = ()) -> Flat:
     for override in overrides:
         name, separator, text = override.partition("=")
         if not separator or not name:
-            raise WrongInput(f"--set {override}: must be KEY=VALUE, e.g. optimization.learning_rate=2e-5")
+            raise WrongInput(
+                f"--set {override}: must be KEY=VALUE, e.g. optimization.learning_rate=2e-5", trouble="wrong-flags"
+            )
         try:
             flat[_canonical_name(name.strip())] = yaml_text.load(text)
         except yaml.YAMLError as error:
-            raise WrongInput(f"--set {override}: the value is no YAML: {_one_line(error)}") from error
+            raise WrongInput(
+                f"--set {override}: the value is no YAML: {_one_line(error)}", trouble="no-yaml"
+            ) from error
     return presets.expanded(flat)
 
 
@@ -124,7 +128,7 @@ def make(flat: Mapping[str, Any]) -> Recipe:
         if name not in known:
             below = next((other for other in known if other.startswith(f"{name}.")), "")
             words = f"{name}: is a section; it needs keys below it, such as '{below}'"
-            raise WrongInput(words if below else config.unknown_key(name, known))
+            raise WrongInput(words if below else config.unknown_key(name, known), trouble="unknown-key")
     return config.build(Recipe, {**values, "model": assembly.build_config(model)})
 
 
@@ -209,7 +213,8 @@ def check_changes(
         if info.identity and not info.mutable and not moved:
             raise WrongInput(
                 f"{name}: run {run} has {before!r}, asked for {value!r}; this can't change in a run that exists. "
-                "Leave out --run-key for a new run, or leave out the key to go on as before"
+                "Leave out --run-key for a new run, or leave out the key to go on as before",
+                trouble="fixed-setting",
             )
         changes[name] = value
     return changes

@@ -86,6 +86,10 @@ class RemedyConfig:
     def check_parent(self, *, extends: bool, teacher: bool) -> None:
         """Raise WrongInput for a remedy without a Model to remember, or for two teachers at once."""
         if self.asked and not extends:
-            raise WrongInput(f"remedy.{self.asked[0]}: there is no Model to remember; name it by --init-from")
+            raise WrongInput(
+                f"remedy.{self.asked[0]}: there is no Model to remember; name it by --init-from", trouble="wrong-flags"
+            )
         if self.lwf and teacher:
-            raise WrongInput("remedy.lwf, distiller.teacher: both name what to learn from; give one of them")
+            raise WrongInput(
+                "remedy.lwf, distiller.teacher: both name what to learn from; give one of them", trouble="wrong-flags"
+            )

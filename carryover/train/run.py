@@ -92,7 +92,10 @@ def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> No
     if reason == PREEMPTED:
         # Together: while rank 0 still saves, a rank that has ended would look like a lost one.
         dist.barrier()
-        raise RunAgain(f"stopped on request; all is saved at step {state.step}: the same command goes on from there")
+        raise RunAgain(
+            f"stopped on request; all is saved at step {state.step}: the same command goes on from there",
+            trouble="preempted",
+        )
     final = choose_weights(
         home,
         engine.network,
@@ -194,9 +197,6 @@ def _state(spec: Spec, loaded: Loaded | None) -> RunState:
     return state
 
 
-def _training(
-    spec: Spec,
-    recipe: Recipe,
 def _lost(spec: Spec, step: int) -> int | None:
     """Return how many steps the attempt before did in vain, None where nobody knows."""
     if spec.lost_step is None:
@@ -204,6 +204,9 @@ def _lost(spec: Spec, step: int) -> int | None:
     return max(0, spec.lost_step - step)
 
 
+def _training(
+    spec: Spec,
+    recipe: Recipe,
     home: RunHome,
     writer: Writer | None,
     parts: Parts,
@@ -321,6 +324,6 @@ def _reporter(
             changes=spec.changes,
         ),
         progress=Path(spec.progress),
+        scratch=Path(spec.scratch) if spec.scratch else None,
         first_step=Path(spec.first_step) if spec.first_step else None,
     )
-        scratch=Path(spec.scratch) if spec.scratch else None,

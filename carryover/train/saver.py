@@ -215,7 +215,7 @@ class Behind:
                     raise
                 spent = time.monotonic() - started
                 if spent + pause > self._give_up or self._closing.is_set():
-                    raise RunAgain(f"nothing could be saved for {spent:.0f} s: {ours}") from error
+                    raise RunAgain(f"nothing could be saved for {spent:.0f} s: {ours}", trouble=ours.trouble) from error
                 warn(f"a save failed and is tried again in {pause:g} s, training goes on: {first_line(error)}")
                 self._closing.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

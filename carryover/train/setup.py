@@ -57,12 +57,16 @@ def compiled(network: nn.Module, config: CompileConfig) -> nn.Module:
     # The compiler takes seconds to import.
     known = torch.compiler.list_backends(exclude_tags=())
     if config.backend not in known:
-        raise WrongInput(f"env.compile.backend: {config.backend!r} is not possible; torch knows {', '.join(known)}")
+        raise WrongInput(
+            f"env.compile.backend: {config.backend!r} is not possible; torch knows {', '.join(known)}",
+            trouble="wrong-value",
+        )
     compilers = (os.environ.get("CXX", ""), "g++", "clang++")
     if config.backend == "inductor" and not any(name and shutil.which(name) for name in compilers):
         raise WrongInput(
             "env.compile.backend: 'inductor' needs a C++ compiler, and there is none here; install g++ or clang++, "
-            "name one by CXX, or set env.compile.turn_on to false"
+            "name one by CXX, or set env.compile.turn_on to false",
+            trouble="missing-package",
         )
     # What another attempt in this process compiled counts towards torch's limit, past which it compiles no more.
     torch.compiler.reset()

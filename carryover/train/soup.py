@@ -154,7 +154,10 @@ class _Kitchen:
         if self._any(self._stop.wanted):
             # Together: a rank that has ended would look like a lost one.
             dist.barrier()
-            raise RunAgain("stopped on request while the best checkpoints were averaged; the same command goes on")
+            raise RunAgain(
+                "stopped on request while the best checkpoints were averaged; the same command goes on",
+                trouble="preempted",
+            )
         return score
 
     def _no_worse(self, score: float, best: float) -> bool:

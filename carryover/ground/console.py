@@ -1,13 +1,100 @@
-"""Owns the lines people read while a step runs: plain text on stderr, one event a line, fit for a pod's log."""
+"""Owns the lines people and machines read while a step runs: on stderr, one event a line, fit for a pod's log.
 
+CARRYOVER_LOG_FORMAT   auto   a bar where stderr is a terminal, plain lines elsewhere
+                       text   plain lines
+                       json   one JSON object a line: {"time": ISO 8601 in UTC, "level", "message", ... fields}
+CARRYOVER_DEBUG        1      errors come with their traceback
+
+The two cross to ranks and pods by the environment; `--log-format` and `--debug` of every command set them. A bar lives
+in the process that a person started: while it is there, `shown_by` has every line printed above it.
+"""
+
+import contextlib
+import json
+import logging
+import os
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+FORMAT_VARIABLE = "CARRYOVER_LOG_FORMAT"
+DEBUG_VARIABLE = "CARRYOVER_DEBUG"
+FORMATS = ("auto", "text", "json")
+LEVELS = ("debug", "info", "warning", "error")
 
 
-def say(text: str) -> None:
-    """Print one line of progress."""
-    print(text, file=sys.stderr, flush=True)
+class _Logged(logging.Handler):
+    """What a library logs, as one of our lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        text = record.getMessage().strip()
+        put(text, text, level=level if level in LEVELS else "error", fields={"logger": record.name})
 
 
-def warn(text: str) -> None:
+_printers: list[Callable[[str], None]] = []
+
+
+def say(text: str, **fields: Any) -> None:
+    """Print one line of progress; the fields are for those who read JSON."""
+    put(text, text, level="info", fields=fields)
+
+
+def warn(text: str, **fields: Any) -> None:
     """Print one line about something that a person may want to change."""
-    say(f"warning: {text}")
+    put(f"warning: {text}", text, level="warning", fields=fields)
+
+
+def fail(text: str, **fields: Any) -> None:
+    """Print one line about what ended a command or step."""
+    put(f"error: {text}", text, level="error", fields=fields)
+
+
+def put(line: str, message: str, *, level: str, fields: Mapping[str, Any]) -> None:
+    """Print `line`, or as JSON the message with its level and fields."""
+    line = as_json(message, level=level, fields=fields) if is_json() else line
+    if _printers:
+        _printers[-1](line)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def as_json(message: str, *, level: str, fields: Mapping[str, Any]) -> str:
+    """Return one event as the line of JSON that it is in that format."""
+    when = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": when, "level": level, "message": message, **fields}, default=str, ensure_ascii=False)
+
+
+def libraries_too() -> None:
+    """Have what libraries log, and Python's warnings, come as JSON too, where lines are JSON."""
+    if is_json():
+        logging.captureWarnings(True)
+        logging.basicConfig(handlers=[_Logged()], level=logging.WARNING)
+
+
+def is_json() -> bool:
+    """Tell whether lines are JSON."""
+    return os.environ.get(FORMAT_VARIABLE) == "json"
+
+
+def is_debug() -> bool:
+    """Tell whether a person asked for tracebacks."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0", "false")
+
+
+def is_live() -> bool:
+    """Tell whether a bar may be drawn: stderr is a terminal that can move its cursor, and nobody asked for lines."""
+    if os.environ.get(FORMAT_VARIABLE, "auto") not in ("", "auto") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def shown_by(printer: Callable[[str], None]) -> Iterator[None]:
+    """Have every line go to `printer` while the block runs: a bar prints it above itself."""
+    _printers.append(printer)
+    try:
+        yield
+    finally:
+        _printers.remove(printer)

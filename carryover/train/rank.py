@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 from carryover.ground import failures, last_words
+from carryover.ground.console import libraries_too
 from carryover.ground.errors import RunAgain
 from carryover.launch import ranks
 from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
@@ -23,6 +24,7 @@ def main() -> None:
     die_with_parent(int(os.environ[AGENT_VARIABLE]))
     spec_file = Path(sys.argv[1])
     rank = int(os.environ.get("RANK", "0"))
+    libraries_too()
     stop = Stop()
     signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     # Ctrl-C reaches the step, which passes it on as SIGTERM.

@@ -3,7 +3,7 @@
 fingerprints of the files --> <store>/datasets/sources/<key>.json names the dataset they gave, and the folders of the
 images they name, all as they were: nothing is read
 otherwise: first pass (survey.py), second pass (shards.py) to a scratch folder --> digest of the content
-digest known --> the dataset is there already      else --> shards, then dataset.json, then the index entry
+digest known --> the dataset is there already      else --> shards, portrait, then dataset.json, then the index entry
 """
 
 import datetime
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from carryover.data import drift, manifest
+from carryover.data import drift, manifest, portrait
 from carryover.data.content import dataset_digest
 from carryover.data.embed import unchanged
 from carryover.data.follow import Followed, Reference
@@ -162,6 +162,8 @@ def _publish(card: DatasetCard, folder: Path, store: Store) -> bool:
     for split in card.splits.values():
         for shard in split.shards:
             home.upload(folder / shard.file, shard.file)
+    # Here, where the shards still lie on this machine: looked at later, they would have to be fetched.
+    home.write(portrait.FILE, portrait.portray(replace(card, location=str(folder)), folder).to_bytes())
     home.write(CARD, card.to_bytes())
     return True
 

@@ -105,12 +105,25 @@ def command(column_types: tuple[str, ...], **arguments: Any) -> None:
     rows, columns = result["rows"], result["columns"]
     classes = f", {result['classes']} classes" if result["classes"] else ""
     click.echo(f"problem   {result['problem_type']}{classes}, label {result['label']}")
-    click.echo("columns   " + ", ".join(f"{name}: {type}" for name, type in columns.items() if name != result["label"]))
+    _show_columns({name: type for name, type in columns.items() if name != result["label"]})
     click.echo("rows      " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
     _show_label(result.get("label_statistics"))
     _show_drift(result.get("drift", ()))
     click.echo(f"digest    {result['digest']}{'' if result['changed'] else ' (unchanged)'}")
     click.echo(f"uri       {result['uri']}")
+    if report := result.get("report"):
+        click.echo(f"report    {report}")
+
+
+def _show_columns(types: Mapping[str, str]) -> None:
+    """Show the columns that are learned from by their type, and which are left out."""
+    word = "columns"
+    for type in dict.fromkeys(types.values()):
+        names = [name for name, other in types.items() if other == type]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        told = "left out" if type == "null" else type
+        click.echo(f"{word:9} {told} ({len(names)}): {', '.join(names[:SHOWN])}{more}")
+        word = ""
 
 
 def _show_label(told: Mapping[str, Any] | None) -> None:

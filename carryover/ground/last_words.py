@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 
 from carryover.ground import failures, troubles
-from carryover.ground.console import say
+from carryover.ground.console import fail, is_json, say
 from carryover.ground.errors import CarryoverError, WrongInput
 
 DEBUG_VARIABLE = "CARRYOVER_DEBUG"
@@ -65,10 +65,12 @@ def speak(error: BaseException) -> int:
 
 def say_error(message: str, trouble: str, trace: str = "") -> None:
     """Print the lines of one error."""
-    say(f"error: {message}")
-    if trace:
-        say(f"trace: {trace}")
-    say(f"more: carryover explain {trouble}")
+    more = f"carryover explain {trouble}"
+    fail(message, trouble=trouble, more=more, **({"trace": trace} if trace else {}))
+    if not is_json():
+        if trace:
+            say(f"trace: {trace}")
+        say(f"more: {more}")
 
 
 def _trace(error: BaseException, known: CarryoverError) -> str:

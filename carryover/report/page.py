@@ -91,12 +91,13 @@ def tag(words: str, kind: str = "") -> str:
     return f'<span class="tag{f" {kind}" if kind else ""}">{escape(words)}</span>'
 
 
-def tiles(values: Iterable[tuple[str, float | None]]) -> str:
-    """Return named numbers as tiles; the first one stands out."""
-    made = [
-        f'<div class="tile{" first" if index == 0 else ""}"><b>{number(value)}</b><span>{escape(name)}</span></div>'
-        for index, (name, value) in enumerate(values)
-    ]
+def tiles(values: Iterable[tuple[str, float | str | None]]) -> str:
+    """Return named numbers, or plain texts, as tiles; the first one stands out."""
+    made = []
+    for index, (name, value) in enumerate(values):
+        shown = escape(value) if isinstance(value, str) else number(value)
+        kind = "tile first" if index == 0 else "tile"
+        made.append(f'<div class="{kind}"><b>{shown}</b><span>{escape(name)}</span></div>')
     return f'<div class="tiles">{"".join(made)}</div>'
 
 

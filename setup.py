@@ -14,5 +14,5 @@ setup(
     ],
     package_dir={f"carryover_kfp.{folder}": folder for folder in (*AUTHORING, "profiles")},
     # What stands beside the code in each folder travels with it.
-    package_data={"": ["*.yaml", "README.md", "OWNERS", "py.typed"]},
+    package_data={"": ["*.yaml", "README.md", "OWNERS", "troubles.md", "py.typed"]},
 )

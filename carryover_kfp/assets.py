@@ -89,7 +89,7 @@ class Asset:
         for node in ast.walk(ast.parse(self.code.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and any(decorator(one) == self.kind for one in node.decorator_list):
                 return node
-        raise WrongInput(f"{self.code}: has no function decorated with @dsl.{self.kind}", trouble="internal")
+        raise WrongInput(f"{self.code}: has no function decorated with @dsl.{self.kind}")
 
     def signature(self) -> Signature:
         """Return the function as its source has it."""

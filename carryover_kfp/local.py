@@ -148,7 +148,9 @@ def _failure(error: RuntimeError, code: int, log: Path) -> CarryoverError:
     text = f"the pipeline ended: a step {_reason(code)} at its last attempt; kfp's own log is {log}"
     if code == 0:
         text = f"the pipeline ended: {error}; kfp's own log is {log}"
-    return RunAgain(text) if code == RunAgain.exit_code else CarryoverError(text)
+    if code == RunAgain.exit_code:
+        return RunAgain(text, trouble="step-failed")
+    return CarryoverError(text, trouble="step-failed")
 
 
 def _mounts(arguments: Mapping[str, Any]) -> list[Path]:

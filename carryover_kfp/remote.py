@@ -191,7 +191,9 @@ def _refused(server: Server, error: Any) -> CarryoverError:
     text = f"{server.host} answers {error.status} {error.reason}: {_line(error.body or '')}"
     if error.status in (401, 403):
         return WrongInput(f"{text}; {login.advice(error.status)}")
-    return WrongInput(text) if 400 <= (error.status or 0) < 500 else CarryoverError(text)
+    if 400 <= (error.status or 0) < 500:
+        return WrongInput(text)
+    return CarryoverError(text, trouble="kfp-refused")
 
 
 def _line(text: Any) -> str:

@@ -1,5 +1,5 @@
-"""Owns what an error looks like at the end of a command or step: one line, where to read more, and never a traceback
-for what a person can mend.
+"""Owns what an error looks like at the end of a command or step: one line, where to read more, and no traceback for
+what a person can mend.
 
     error: label column 'price' has only one value, 1; a label needs at least two
     more: carryover explain wrong-label
@@ -8,22 +8,23 @@ for what a person can mend.
     trace: /tmp/carryover-trace-4711.txt                   (in a pod, whose files go with it, the traceback itself)
     more: carryover explain internal
 
-With --debug (CARRYOVER_DEBUG=1) the traceback comes first, whatever the error is; ranks and pods hear of it by the
-variable.
+As JSON it is one line, with the fields trouble and, where there is one, trace or traceback. With --debug the traceback
+comes first, whatever the error is; ranks and pods hear of it by the variable.
 """
 
 import errno
+import json
 import os
+import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
-from carryover.ground import failures, troubles
-from carryover.ground.console import fail, is_json, say
+from carryover.ground import console, failures, troubles
 from carryover.ground.errors import CarryoverError, WrongInput
 
-DEBUG_VARIABLE = "CARRYOVER_DEBUG"
 # Each error number of a path that a person named, and what would be right.
 _PATHS = {
     errno.ENOENT: ("not-there", "name what is there"),
@@ -35,11 +36,8 @@ _PATHS = {
     errno.ELOOP: ("path-refused", "its links lead in a circle; mend them, or name another place"),
     errno.ENAMETOOLONG: ("path-refused", "give a shorter name"),
 }
-
-
-def debugging() -> bool:
-    """Tell whether tracebacks are wanted."""
-    return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+_MORE = "more: carryover explain "
+_TOLD = re.compile(re.escape(_MORE) + r"([a-z-]+)\s*$")
 
 
 def ours(error: BaseException) -> CarryoverError:
@@ -57,36 +55,52 @@ def internal(error: BaseException) -> CarryoverError:
 def speak(error: BaseException) -> int:
     """Print an error's last words; returns the exit code."""
     known = ours(error)
-    if debugging():
-        traceback.print_exception(error)
-    say_error(str(known), known.trouble, "" if isinstance(error, CarryoverError) else _trace(error, known))
+    # Of what a rank or another process said, the traceback is in its own words.
+    unknown = known.trouble == troubles.INTERNAL and not isinstance(error, CarryoverError)
+    show = console.is_debug() or (unknown and "KUBERNETES_SERVICE_HOST" in os.environ)
+    kept = _keep(error) if unknown and not show else ""
+    whole = "".join(traceback.format_exception(error)) if show or (unknown and not kept) else ""
+    say_error(str(known), known.trouble, trace=kept, whole=whole)
     return known.exit_code
 
 
-def say_error(message: str, trouble: str, trace: str = "") -> None:
-    """Print the lines of one error."""
-    more = f"carryover explain {trouble}"
-    fail(message, trouble=trouble, more=more, **({"trace": trace} if trace else {}))
-    if not is_json():
-        if trace:
-            say(f"trace: {trace}")
-        say(f"more: {more}")
+def say_error(message: str, trouble: str, *, trace: str = "", whole: str = "") -> None:
+    """Print the lines of one error; `trace` is a file with its traceback, `whole` the traceback itself."""
+    if console.is_json():
+        fields = {"trouble": trouble, "trace": trace, "traceback": whole}
+        console.fail(message, **{name: value for name, value in fields.items() if value})
+        return
+    if whole:
+        console.say(whole.rstrip("\n"))
+    console.fail(message)
+    if trace:
+        console.say(f"trace: {trace}")
+    console.say(f"{_MORE}{trouble}")
 
 
-def _trace(error: BaseException, known: CarryoverError) -> str:
-    """Keep the traceback of a mistake of ours where a person finds it; returns the file, "" where it was printed."""
-    if debugging() or known.trouble != troubles.INTERNAL:
-        return ""
-    if "KUBERNETES_SERVICE_HOST" in os.environ:
-        traceback.print_exception(error)
-        return ""
+def told(lines: Iterable[str]) -> str:
+    """Return the trouble that the last words among another process's lines name, "" where none do."""
+    found = ""
+    for line in lines:
+        if words := _TOLD.match(line):
+            found = words[1]
+        elif line.startswith("{") and '"trouble"' in line:
+            try:
+                found = str(json.loads(line)["trouble"])
+            except (ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+def _keep(error: BaseException) -> str:
+    """Keep a traceback where a person finds it; returns the file, "" where none can be written."""
     path = Path(tempfile.gettempdir(), f"carryover-trace-{os.getpid()}.txt")
     try:
+        # What lies there already may be somebody's link.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
             print(" ".join(sys.argv[:2]), file=file)
             traceback.print_exception(error, file=file)
     except OSError:
-        traceback.print_exception(error)
         return ""
     return str(path)
 

@@ -12,6 +12,7 @@ INTERNAL = "internal"
 INTERRUPTED = "interrupted"
 
 BY_MODULE: Mapping[str, str] = {
+    "carryover.api": "wrong-flags",
     "carryover.carry.backbone": "not-a-backbone",
     "carryover.carry.champion": "no-champion",
     "carryover.carry.class_scores": "too-few-rows",

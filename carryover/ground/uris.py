@@ -65,10 +65,7 @@ def reached(place: str, by: str) -> str:
             machine, or means what is only on this one.
     """
     if scheme_of(place) == "file" and scheme_of(by) != "file":
-        raise WrongInput(
-            f"{by}: names {place}, a place on this machine; what lies in a store may only name stores",
-            trouble="bad-uri",
-        )
+        raise WrongInput(f"{by}: names {place}, a place on this machine; what lies in a store may only name stores")
     return place
 
 

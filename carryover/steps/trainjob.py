@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carryover.checkpoint.lease import Hold, forget, is_given_up
+from carryover.ground import last_words
 from carryover.ground.console import say, warn
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
 from carryover.launch import trainjob as jobs
@@ -86,9 +87,11 @@ def train_by_job(plan: Plan, asked: Asked) -> None:
         given_up = is_given_up(plan.home.store, lease)
         forget(plan.home.store, lease)
         if not given_up:
-            last = "".join(f"\n  {line}" for line in watch.last_words(node))
+            words = watch.last_words(node)
+            last = "".join(f"\n  {line}" for line in words)
             raise _ERRORS.get(code, CarryoverError)(
-                f"TrainJob {name} {state.words}; node {node} ended with {code}{last}"
+                f"TrainJob {name} {state.words}; node {node} ended with {code}{last}",
+                trouble=last_words.told(words) or "step-failed",
             )
         say(f"TrainJob {name} had ended because nobody waited for it: the next one goes on")
 

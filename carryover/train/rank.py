@@ -11,7 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from carryover.ground import failures, last_words
+from carryover.ground import console, failures, last_words
 from carryover.ground.console import libraries_too
 from carryover.ground.errors import RunAgain
 from carryover.launch import ranks
@@ -54,7 +54,7 @@ def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str, str]:
         if is_lost_worker(error) and not ours:
             words = "a process that prepares batches was lost (killed from outside, or for memory)"
             ours = RunAgain(words, trouble="rank-lost")
-        if ours is None or last_words.debugging():
+        if ours is None or console.is_debug():
             traceback.print_exc()
         ours = ours or last_words.internal(error)
         return ours.exit_code, str(ours), ours.trouble

@@ -29,11 +29,12 @@ svg .best { fill: none; stroke: var(--ink); stroke-width: 1.6 }
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line: an attempt that began at this step, its short name and what there is to say of it."""
+    """A vertical line: an attempt that began at this step; its name, all there is to say of it, and that in brief."""
 
     step: float
     name: str
     words: str
+    short: str = ""
 
 
 def course_chart(

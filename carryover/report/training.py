@@ -102,7 +102,7 @@ def marks_of(attempts: Sequence[Attempt]) -> list[Mark]:
         lost = "lost steps unknown" if before.lost_steps is None else f"{before.lost_steps:,} steps lost"
         changed = f"; changed: {', '.join(one.changes)}" if one.changes and one.changes != before.changes else ""
         words = f"attempt {one.number} goes on from step {one.from_step:,}; before it: {before.reason}; {lost}{changed}"
-        found.append(Mark(one.from_step, str(one.number), words))
+        found.append(Mark(one.from_step, str(one.number), words, f"attempt {one.number}: {lost}"))
     return found
 
 

@@ -4,9 +4,10 @@ CARRYOVER_LOG_FORMAT   auto   a bar where stderr is a terminal, plain lines else
                        text   plain lines
                        json   one JSON object a line: {"time": ISO 8601 in UTC, "level", "message", ... fields}
 CARRYOVER_DEBUG        1      errors come with their traceback
+CARRYOVER_BAR          1      the process above draws a bar from numbers: lines that only repeat those are left out
 
-The two cross to ranks and pods by the environment; `--log-format` and `--debug` of every command set them. A bar lives
-in the process that a person started: while it is there, `shown_by` has every line printed above it.
+The first two cross to ranks and pods by the environment; `--log-format` and `--debug` of every command set them. A bar
+lives in the process that a person started: while it is there, `shown_by` has every line printed above it.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 FORMAT_VARIABLE = "CARRYOVER_LOG_FORMAT"
+BAR_VARIABLE = "CARRYOVER_BAR"
 DEBUG_VARIABLE = "CARRYOVER_DEBUG"
 FORMATS = ("auto", "text", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -33,6 +35,8 @@ class _Logged(logging.Handler):
         put(text, text, level=level if level in LEVELS else "error", fields={"logger": record.name})
 
 
+# Begins a line that stands for a panel; no text has it.
+_PANEL = "\x1epanel "
 _printers: list[Callable[[str], None]] = []
 
 
@@ -53,11 +57,54 @@ def fail(text: str, **fields: Any) -> None:
 
 def put(line: str, message: str, *, level: str, fields: Mapping[str, Any]) -> None:
     """Print `line`, or as JSON the message with its level and fields."""
-    line = as_json(message, level=level, fields=fields) if is_json() else line
+    _print(as_json(message, level=level, fields=fields) if is_json() else line)
+
+
+def _print(line: str) -> None:
     if _printers:
         _printers[-1](line)
     else:
         print(line, file=sys.stderr, flush=True)
+
+
+def panel(title: str, rows: Mapping[str, str], **fields: Any) -> None:
+    """Print some facts together: a frame on a terminal, a line each elsewhere, one object where lines are JSON."""
+    if is_json():
+        put("", title, level="info", fields={**rows, **fields})
+    elif under_bar():
+        put(_PANEL + json.dumps([title, rows]), title, level="info", fields=fields)
+    elif is_live():
+        from carryover.ground import bars
+
+        bars.panel(title, rows)
+    else:
+        width = max(map(len, rows), default=0)
+        for line in (title, *(f"  {name:<{width}}  {value}" for name, value in rows.items())):
+            say(line)
+
+
+def under_bar() -> bool:
+    """Tell whether the process above shows a bar, and this one's lines above it."""
+    return os.environ.get(BAR_VARIABLE, "") == "1"
+
+
+def pass_on(line: str) -> None:
+    """Print a line of a process below, as it is meant: a panel is drawn, and JSON is made of what is none."""
+    if line.startswith(_PANEL):
+        with contextlib.suppress(ValueError):
+            title, rows = json.loads(line.removeprefix(_PANEL))
+            return panel(title, rows)
+    if is_json() and _is_event(line):
+        return _print(line)
+    return put(line, line, level="info", fields={"logger": "output"})
+
+
+def _is_event(line: str) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"time", "level", "message"} <= set(found)
 
 
 def as_json(message: str, *, level: str, fields: Mapping[str, Any]) -> str:

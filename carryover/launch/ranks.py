@@ -33,6 +33,7 @@ from typing import Any
 
 from carryover.ground.console import say
 from carryover.ground.errors import RunAgain, WrongInput
+from carryover.launch import output
 from carryover.launch.hardware import thread_variables
 from carryover.launch.nodes import ALONE, Nodes
 
@@ -112,20 +113,23 @@ def run_ranks(
     spec_file.write_text(json.dumps(spec))
     progress_file(scratch).unlink(missing_ok=True)
     torchrun = [*nodes.torchrun(ranks), "-m", module, str(spec_file)]
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), *torchrun],
-        env=_environment(ranks, scratch),
-        start_new_session=True,
-    )
     asked: list[float] = []
     early = None
-    with on_stop_signal(lambda: asked.append(time.monotonic())):
-        try:
-            early = _met(agent, scratch, asked, joining) if nodes.several else None
-            if early is None:
-                _watch(agent, scratch, asked, grace_seconds, ranks, several=nodes.several)
-        finally:
-            _end(agent, scratch)
+    with output.shown(scratch, leads=nodes.leads) as printed:
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), *torchrun],
+            env=_environment(ranks, scratch),
+            start_new_session=True,
+            stdout=printed,
+            stderr=printed,
+        )
+        with on_stop_signal(lambda: asked.append(time.monotonic())):
+            try:
+                early = _met(agent, scratch, asked, joining) if nodes.several else None
+                if early is None:
+                    _watch(agent, scratch, asked, grace_seconds, ranks, several=nodes.several)
+            finally:
+                _end(agent, scratch)
     return early or _ending(agent.returncode, scratch, ranks, first=nodes.rank * ranks, stopped=bool(asked))
 
 
@@ -218,7 +222,7 @@ def _environment(ranks: int, scratch: Path) -> dict[str, str]:
     defaults = {**thread_variables(ranks), "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     # torchrun takes PET_* for flags; what Trainer said is in the flags already, as we understood it.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PET_")}
-    return {**defaults, **kept, PROGRESS_VARIABLE: str(progress_file(scratch))}
+    return {**defaults, **kept, **output.environment(), PROGRESS_VARIABLE: str(progress_file(scratch))}
 
 
 def _pass_on(agent: subprocess.Popen[bytes], scratch: Path, passed_on: set[int]) -> None:

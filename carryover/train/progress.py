@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carryover.ground.console import say
+from carryover.ground.amounts import duration
+from carryover.ground.console import say, under_bar
 from carryover.ground.storage import Store
 from carryover.train.limits import Limits
 from carryover.train.lines import METRICS, Lines
@@ -147,10 +148,18 @@ class Progress:
         speed = self._pace.since_last(state.samples, now)
         values = {"loss": loss, "learning_rate": rate, **known, "rows_per_second": round(speed, 1), **tracked}
         self._lines.add({**self._where(state.step, state.epoch), **values})
+        if under_bar():
+            return
+        left = self._left(state, now)
         norms = "".join(f"{name} {value:.2e}  " for name, value in tracked.items())
         say(
             f"epoch {self._epoch(state)}/{self._limits.max_epochs}  step {state.step}/{self._total}  loss {loss:.4f}  "
-            f"rate {rate:.2e}  {norms}{speed:.0f} rows/s  {duration(self._left(state, now))} left"
+            f"rate {rate:.2e}  {norms}{speed:.0f} rows/s  {duration(left)} left  {self._newest.saved()}",
+            step=state.step,
+            epoch=state.epoch,
+            total=self._total,
+            eta_seconds=round(left, 1),
+            **{name: _finite(value) for name, value in values.items()},
         )
 
     def phase(self, name: str) -> None:
@@ -160,12 +169,21 @@ class Progress:
     def check(self, state: RunState, *, loss: float | None = None) -> None:
         """Take in one validation; `loss` is the mean loss over the validation split, where it is known."""
         score = {f"val_{self._metric}": state.score} | ({} if loss is None else {"val_loss": loss})
-        self._lines.add({**self._where(state.step, state.epoch), **score})
+        line = {**self._where(state.step, state.epoch), **score}
+        self._lines.add(line)
         self._pace.rest()
         self._newest.tell(phase=TRAINING)
         shown = "undefined" if state.score is None else f"{state.score:.4f}"
         best = "best yet" if state.best_step == state.step else f"best {_shown(state.best_score)} at {state.best_step}"
-        say(f"validation at step {state.step}: {self._metric} {shown} ({best})")
+        told = "" if loss is None else f"  loss {loss:.4f}"
+        say(
+            f"validation at step {state.step}: {self._metric} {shown} ({best}){told}",
+            step=state.step,
+            epoch=state.epoch,
+            best=state.best_score,
+            best_step=state.best_step,
+            **score,
+        )
 
     def saved(self, *, step: int, epoch: int, number: int, seconds: float, write_seconds: float, size: int) -> None:
         """Take in one commit; called by the thread that wrote it.
@@ -178,7 +196,7 @@ class Progress:
         costs = {"seconds": round(seconds, 6), "write_seconds": round(write_seconds, 6), "bytes": size}
         self._event("save", step, epoch, number=number, **costs)
         self._newest.tell(commit_step=step, commit_time=round(time.time(), 3))
-        say(f"committed step {step} (record {number})")
+        say(f"committed step {step} (record {number})", step=step, epoch=epoch, number=number, **costs)
 
     def stop(self, state: RunState, reason: str) -> None:
         """Take in why the loop ended."""
@@ -244,8 +262,14 @@ class _Newest:
         self.due_at = float("inf")
         self.tell()
 
+    def saved(self) -> str:
+        """Return in words how long ago a commit was made."""
+        made = self._values["commit_time"]
+        return "nothing saved yet" if made is None else f"saved {duration(max(0.0, time.time() - made))} ago"
+
     def tell(self, **values: Any) -> None:
         if self._path is None:
+            self._values |= values
             return
         with self._lock:
             self._values |= values
@@ -255,15 +279,6 @@ class _Newest:
             with contextlib.suppress(OSError):
                 temporary.write_text(json.dumps(self._values))
                 temporary.replace(self._path)
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as people say it."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
 def _finite(value: float) -> float | None:

@@ -14,7 +14,7 @@ from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.store import Table
 from carryover.checkpoint.verify import verify as inspect
 from carryover.cli.checkpoint_forms import export_command, import_command
-from carryover.ground import storage
+from carryover.ground import failures, storage
 from carryover.ground.console import warn
 from carryover.ground.errors import CarryoverError, WrongInput
 
@@ -186,7 +186,8 @@ def _open(uri: str, store: str, run_key: str) -> RunHome:
         raise
     except Exception as error:
         # Object store clients raise their own kinds (credentials, endpoint); all mean that the URI leads nowhere.
-        raise WrongInput(f"{place}: can't be read: {storage.first_line(error)}", trouble="not-there") from error
+        trouble = failures.trouble_of(error, "not-there")
+        raise WrongInput(f"{place}: can't be read: {storage.first_line(error)}", trouble=trouble) from error
 
 
 def _instead(uri: str) -> str:

@@ -18,6 +18,12 @@ def named(error: BaseException) -> CarryoverError | None:
     return error if isinstance(error, CarryoverError) else of_memory(error) or of_store(error)
 
 
+def trouble_of(error: BaseException, otherwise: str) -> str:
+    """Return the trouble of the error of ours that an error is or stands for, `otherwise` where there is none."""
+    known = named(error)
+    return known.trouble if known else otherwise
+
+
 def of_memory(error: BaseException) -> CarryoverError | None:
     """Return the error of ours for an allocation that failed, None when it is something else.
 

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from carryover.ground import failures
 from carryover.ground.disk import FULL, make_folder, sync_folder, write_synced
 from carryover.ground.errors import WrongInput
 from carryover.ground.uris import join as join
@@ -332,7 +333,8 @@ class Store:
                 raise
             missing = isinstance(error, FileNotFoundError) and not self.local
             why = "its bucket does not exist; create it first" if missing else first_line(error)
-            raise WrongInput(f"store {self.uri}: can't be written: {why}") from error
+            trouble = "store-forbidden" if missing else failures.trouble_of(error, "path-refused")
+            raise WrongInput(f"store {self.uri}: can't be written: {why}", trouble=trouble) from error
         return first and not second and kept == b"first"
 
     def _children(self, folder: str, kind: str) -> list[str]:

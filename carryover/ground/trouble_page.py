@@ -7,6 +7,7 @@ The label can't be learned.                  its title
 - **Exit code:** 2
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -28,8 +29,8 @@ class Entry:
     @property
     def codes(self) -> tuple[int, ...]:
         """Exit codes that a command or step with this trouble may end with."""
-        words = self.parts["Exit code"].replace(",", " ").split()
-        return tuple(int(word) for word in words if word.isdigit())
+        words = re.findall(r"\d+", self.parts["Exit code"])
+        return tuple(int(word) for word in words)
 
 
 def page() -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from carryover.ground.errors import WrongInput
 from carryover.steps.preflight import preflight
+from tests.support.last_words import error_of
 
 
 @pytest.fixture
@@ -96,8 +97,7 @@ def test_an_object_store_without_credentials(carryover_cli, s3_env, tmp_path):
 def test_the_command_says_it_in_one_line(carryover_cli, table, tmp_path):
     ended = carryover_cli("preflight", "--source", table / "table.csv", "--label", "labell", "--store", tmp_path / "s")
     assert ended.rc == 2
-    assert ended.stderr.splitlines()[-1].startswith("error: ")
-    assert "did you mean 'label'" in ended.stderr
+    assert "did you mean 'label'" in error_of(ended.stderr)
     ended = carryover_cli("preflight", "--source", table / "table.csv", "--label", "label", "--store", tmp_path / "s")
     assert ended.rc == 0, ended.stderr
     assert ended.stdout.startswith("preflight: all is well")

@@ -19,6 +19,7 @@ from carryover.train.run import attempt
 from tests.conftest import CarryoverCli
 from tests.steps.conftest import WatchedCli
 from tests.support import processes
+from tests.support.last_words import only_error_of
 from tests.train.attempts import SMALL, Instant, Killed, Run, dataset
 
 RECIPE = {
@@ -181,6 +182,6 @@ def test_the_command_line(stopped: Run, carryover_cli: CarryoverCli, tmp_path: P
     assert (tmp_path / "o" / "uri").read_text() == result["uri"]
     wrong = watched("dump-backbone", "--model", f"{home}@1", "--store", "store")
     assert wrong.ended.rc == 2
-    assert wrong.ended.stderr.startswith("error: ") and wrong.ended.stderr.count("\n") == 1
+    assert only_error_of(wrong.ended.stderr)
     assert wrong.light, "what is wrong is said before torch is loaded"
     assert carryover_cli("dump-backbone").rc == 2

@@ -24,6 +24,7 @@ from carryover.steps.prepare_data import prepare_data
 from carryover.steps.train_ddp import train_ddp
 from carryover.steps.transfer_train import transfer_train
 from carryover.train.parent import EXTEND, TRANSFER, Parent, parent_from_json
+from tests.support.last_words import only_error_of
 
 EVIL = '"><script>alert(1)</script>'
 SCHEMA = Schema("y", "binary", ("no", "yes"), (Column("y", "categorical", "string"),))
@@ -238,7 +239,7 @@ def test_command_line(line, carryover_cli):
     assert nodes[2]["changed"]["seed"] == [3, None]
     wrong = carryover_cli("lineage", "nowhere")
     assert wrong.rc == 2
-    assert len(wrong.stderr.splitlines()) == 1
+    assert only_error_of(wrong.stderr)
 
 
 @pytest.mark.slow

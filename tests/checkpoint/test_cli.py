@@ -7,6 +7,7 @@ from carryover.checkpoint.layout import object_name
 from carryover.checkpoint.retention import Keep
 from carryover.cli.main import main
 from tests.checkpoint.support import end, flip, save, spoil, start
+from tests.support.last_words import only_error_of
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_verify_passes_a_whole_run_and_fails_a_spoilt_one(filled: RunHome, capsy
     assert _run("verify", filled.store.uri) == 1
     captured = capsys.readouterr()
     assert f"damaged: {name}: content has changed" in captured.out
-    assert captured.err.startswith("error: ") and len(captured.err.splitlines()) == 1
+    assert only_error_of(captured.err)
 
 
 def test_wrong_place_is_one_clear_error(local: RunHome, capsys: pytest.CaptureFixture) -> None:
@@ -92,16 +93,15 @@ def test_wrong_place_is_one_clear_error(local: RunHome, capsys: pytest.CaptureFi
         (["show", local.store.uri, "--number", "7"], "has no such record"),
     ]:
         assert _run(*arguments) == 2, arguments
-        err = capsys.readouterr().err
-        assert says in err and len(err.splitlines()) == 1
+        assert says in only_error_of(capsys.readouterr().err)
 
 
 def test_a_key_that_there_is_not_names_those_that_there_are(local: RunHome, capsys: pytest.CaptureFixture) -> None:
     store = local.store.uri.removesuffix("/runs/key")
     for command in ("ls", "show", "verify", "prune"):
         assert _run(command, store, "--run-key", "no") == 2
-        assert "/runs/no: no run there" in (err := capsys.readouterr().err)
-        assert err.endswith("; its runs are key\n")
+        assert "/runs/no: no run there" in (said := only_error_of(capsys.readouterr().err))
+        assert said.endswith("; its runs are key")
         assert _run(command, local.store.uri, "--run-key", "key") == 2
         assert f"{local.store.uri} is a run home itself: leave out --run-key" in capsys.readouterr().err
 
@@ -111,4 +111,4 @@ def test_store_that_does_not_answer_is_one_clear_error(carryover_cli) -> None:
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "none"}
     ended = carryover_cli("checkpoint", "ls", "s3://not-there/runs/key", env=nobody)
     assert ended.rc == 2
-    assert "can't be read" in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert "can't be read" in only_error_of(ended.stderr)

@@ -16,6 +16,7 @@ from carryover.ground.errors import WrongInput
 from carryover.steps.prepare_data import prepare_data
 from tests.conftest import CarryoverCli
 from tests.data.support import prepared, reviews, splits, table, write
+from tests.support.last_words import error_of
 
 ROWS = reviews(300)
 
@@ -234,7 +235,7 @@ def test_wrong_input_is_one_line_and_exit_2(
         write(carryover_cli.cwd / name, rows)
     sources = [flag for name in files for flag in ("--source", name)]
     ended = carryover_cli("prepare-data", "--store", "st", "--label", "label", *sources, *flags)
-    error = ended.stderr.strip().splitlines()[-1].replace(f"{carryover_cli.cwd}/", "")
+    error = error_of(ended.stderr).replace(f"{carryover_cli.cwd}/", "")
     assert (ended.rc, ended.stdout) == (2, "")
     assert error.startswith("error: ")
     assert words in error

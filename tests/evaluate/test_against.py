@@ -14,6 +14,7 @@ from carryover.steps.prepare_data import prepare_data
 from carryover_kfp import catalog
 from tests.evaluate.models import fit_model
 from tests.evaluate.test_evaluate import EVIL, TABLE
+from tests.support.last_words import error_of
 
 NUMBERS = {"a": "numerical", "b": "numerical"}
 
@@ -191,4 +192,4 @@ def test_command_line(made, carryover_cli):
     assert (carryover_cli.cwd / "one" / "reason").read_text().startswith("accuracy: forgetting")
     failed = carryover_cli("evaluate", *flags, *gate, "--fail-rejected")
     assert failed.rc == 1
-    assert failed.stderr.splitlines()[-1].startswith("error: not accepted: accuracy: forgetting")
+    assert error_of(failed.stderr).startswith("error: not accepted: accuracy: forgetting")

@@ -19,6 +19,7 @@ from carryover.models import hf_source, trust
 from carryover.steps.prepare_data import prepare_data
 from carryover.train.recipe import keys, make
 from tests.conftest import CarryoverCli
+from tests.support.last_words import error_of
 from tests.train.attempts import SMALL
 
 
@@ -158,7 +159,7 @@ def test_train_ddp_refuses_a_pickle_with_code_until_it_is_trusted(
     flags = ["train-ddp", "--dataset", uri, "--store", "store", *settings]
     refused = carryover_cli(*flags)
     assert refused.rc == 2, refused.stderr
-    assert "--trust-pickle where you trust" in refused.stderr.splitlines()[-1]
+    assert "--trust-pickle where you trust" in error_of(refused.stderr)
     assert not proof.exists()
     trusted = carryover_cli(*flags, "--trust-pickle")
     assert trusted.rc == 0, trusted.stderr

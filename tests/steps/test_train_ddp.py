@@ -22,6 +22,7 @@ from carryover.steps.train_ddp import train_ddp
 from tests.conftest import CarryoverCli
 from tests.steps.conftest import WatchedCli
 from tests.support import processes
+from tests.support.last_words import error_of
 from tests.train.attempts import SMALL, Run
 
 # Long enough to be stopped in its middle, with no early end.
@@ -224,7 +225,7 @@ def test_a_model_that_dies_at_once_is_given_up_after_three_attempts(
     for _ in range(4):
         ended = carryover_cli(*flags)
         codes.append(ended.rc)
-        said.append(ended.stderr.splitlines()[-1])
+        said.append(error_of(ended.stderr))
     assert codes[3] == 3, said
     assert len(set(codes[:3])) == 1
     assert codes[0] in (1, 2)

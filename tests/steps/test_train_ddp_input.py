@@ -11,6 +11,7 @@ from carryover.data.manifest import DatasetCard
 from carryover.ground.errors import NoProgress, WrongInput
 from carryover.steps.train_ddp import train_ddp
 from tests.steps.conftest import WatchedCli
+from tests.support.last_words import error_of, only_error_of
 from tests.train.attempts import SMALL, Killed, Run
 
 SETTINGS = [f"{name}={value}" for name, value in SMALL.items()]
@@ -53,8 +54,7 @@ def test_the_command_says_one_line_and_starts_nothing(watched: WatchedCli, small
     for want, args in cases.items():
         seen = watched(*args, hide="torch" if want.startswith("torchrun") else "")
         assert seen.ended.rc == 2, seen.ended.stderr
-        (line,) = seen.ended.stderr.splitlines()
-        assert line.startswith(f"error: {want}")
+        assert only_error_of(seen.ended.stderr).startswith(f"error: {want}")
         assert seen.light, seen.processes
     assert not (tmp_path / "store" / "runs").exists()
 
@@ -157,7 +157,7 @@ def test_three_attempts_without_a_commit_are_enough(watched: WatchedCli, small: 
     flags = ["train-ddp", "--dataset", small.at, "--store", run.store, "--run-key", "stuck", "--owner", "tests"]
     seen = watched(*flags)
     assert seen.ended.rc == 3
-    assert seen.ended.stderr.splitlines()[-1] == (
+    assert error_of(seen.ended.stderr) == (
         "error: run stuck: 3 attempts of tests ended without a new commit; look at the log of one, then start again "
         "under another --owner"
     )

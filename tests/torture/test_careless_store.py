@@ -9,6 +9,7 @@ import pytest
 from carryover.cli.main import main
 from carryover.ground import storage
 from tests.support import s3_server as s3
+from tests.support.last_words import error_of
 from tests.torture.harness import new_run, note, said, start, violations
 from tests.torture.worker import Attempt
 
@@ -45,7 +46,7 @@ def test_it_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([step, "--store", careless, *(["--dataset", dataset] if step == "train-ddp" else [])])
-    error = capsys.readouterr().err.splitlines()[-1]
+    error = error_of(capsys.readouterr().err)
     assert ended.value.code == 2
     assert error.startswith(f"error: store {careless}: ignores conditional writes")
     assert "use a local folder, or an object store that honours them" in error

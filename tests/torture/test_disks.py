@@ -19,6 +19,7 @@ from carryover.ground import failures
 from carryover.ground.storage import Store
 from carryover.train.outcome import model_of
 from tests.checkpoint.support import content, plain, save, start, tensors_of
+from tests.support.last_words import error_of
 from tests.torture.disks import CONTROLS, Disk, disk, play
 from tests.torture.harness import note
 from tests.train.attempts import Run, dataset
@@ -93,7 +94,7 @@ def test_a_disk_that_can_only_be_read(small_disk: Disk, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as ended:
         main(["preflight", "--store", str(small_disk.folder)])
     assert ended.value.code == 2
-    said = capsys.readouterr().err.splitlines()[-1]
+    said = error_of(capsys.readouterr().err)
     assert said.startswith(f"error: store {small_disk.folder}: can't be written: ") and "Read-only" in said
     small_disk.mode("rw")
     save(writer, 2)

@@ -21,6 +21,7 @@ are not, as one picture's are alike: for chance, pictures count.
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ CATEGORIES = 20
 CHANCE = 0.99
 # Added to each bin's rows: an empty one would make the index infinite.
 PRIOR = 0.5
+OTHERS, MISSING = "(all others)", "(missing)"
 
 
 class Bins(NamedTuple):
@@ -60,6 +62,7 @@ class Drift:
         word: "stable", "shifted", "drifted" or "not measured".
         missing: share of missing values, before and now.
         unseen: share of the rows whose category the reference did not have; None for columns without categories.
+        shares: what bins of the values hold, for the eye: (name, share before, share now); of text by words of a text.
     """
 
     column: str
@@ -70,10 +73,11 @@ class Drift:
     missing: tuple[float, float]
     unseen: float | None = None
     why: str = ""
+    shares: tuple[tuple[str, float, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return {**asdict(self), "missing": list(self.missing)}
+        return {**asdict(self), "missing": list(self.missing), "shares": [list(share) for share in self.shares]}
 
 
 def measure(reference: Reference, schema: Schema) -> tuple[Drift, ...]:
@@ -134,12 +138,41 @@ def _drift(type: str, name: str, before: Mapping[str, Any], column: Column) -> D
     if rows is None or not rows or not _rows(type, now):
         why = "there are no rows" if rows == 0 else "the reference was prepared before this was kept, and is gone"
         return Drift(name, type, None, None, "not measured", missing, unseen, why)
-    parts = [(psi(bins.before, bins.now), chance(bins)) for bins in _bins(type, before, now)]
+    compared = _bins(type, before, now)
+    parts = [(psi(bins.before, bins.now), chance(bins)) for bins in compared]
     # The part that stands out most from what chance alone would bring.
     value, by_chance = max(parts, key=lambda part: (part[0] > part[1], part[0]))
     stable = value < SHIFTED or value <= by_chance
     word = "stable" if stable else "shifted" if value < DRIFTED else "drifted"
-    return Drift(name, type, round(value, 4), round(by_chance, 4), word, missing, unseen)
+    shares = _shares(_bin_names(type, before), compared[0])
+    return Drift(name, type, round(value, 4), round(by_chance, 4), word, missing, unseen, shares=shares)
+
+
+def _shares(names: Sequence[str], bins: Bins) -> tuple[tuple[str, float, float], ...]:
+    """Return each bin that holds anything, with its share of both sides."""
+    p, q = bins.before / max(bins.before.sum(), 1.0), bins.now / max(bins.now.sum(), 1.0)
+    every = zip(names, p.tolist(), q.tolist(), strict=True)
+    return tuple((name, round(before, 4), round(now, 4)) for name, before, now in every if before or now)
+
+
+def _bin_names(type: str, before: Mapping[str, Any]) -> list[str]:
+    """Return what the bins of the first comparison are called, in their order."""
+    if type in _CLASSES:
+        return [*_kept_classes(type, before), OTHERS]
+    if type == "categorical":
+        return [*list(before["counts"])[:CATEGORIES], OTHERS, MISSING]
+    if type not in ("numerical", "text"):
+        return ["there", MISSING]
+    ends = _edges(before)
+    edges = [f"{edge:.6g}" for edge in ends.tolist()]
+    if not edges:
+        return ["any", MISSING]
+    between = [f"above {low}, to {high}" for low, high in pairwise(edges)]
+    first = f"up to {edges[0]}"
+    if len(ends) > 1 and np.nextafter(ends[0], np.inf) == ends[1]:
+        # The least value has a bin of its own, and what lies below it too; see `_edges`.
+        first, between[0] = f"below {edges[1]}", edges[1]
+    return [first, *between, f"above {edges[-1]}", MISSING]
 
 
 def _bins(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Bins]:
@@ -163,8 +196,7 @@ def _bins(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 def _class_bins(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Bins]:
     """Return what is compared of boxes or pixels: their classes, and for boxes how many pictures have none."""
     shares, seen = [], [float(known["count"]) for known in (before, now)]
-    order = sorted(before[_CLASSES[type]].items(), key=lambda item: (-item[1], item[0]))
-    kept = [name for name, _ in order if name != str(IGNORED_ID) or type == "boxes"][:CATEGORIES]
+    kept = _kept_classes(type, before)
     for known in (before, now):
         counts = {name: float(count) for name, count in known[_CLASSES[type]].items()}
         rows = np.array([*(counts.get(name, 0.0) for name in kept), 0.0])
@@ -178,6 +210,11 @@ def _class_bins(type: str, before: Mapping[str, Any], now: Mapping[str, Any]) ->
         ]
         found.append(Bins(empty[0], empty[1], seen[0], seen[1]))
     return found
+
+
+def _kept_classes(type: str, before: Mapping[str, Any]) -> list[str]:
+    order = sorted(before[_CLASSES[type]].items(), key=lambda item: (-item[1], item[0]))
+    return [name for name, _ in order if name != str(IGNORED_ID) or type == "boxes"][:CATEGORIES]
 
 
 def _rows_of(

@@ -115,11 +115,27 @@ class Detected:
         # True ones first, so that what was found lies above them.
         drawn = sorted(shot.boxes, key=lambda box: -1.0 if box.score is None else box.score)[-MOST_BOXES:]
         inside = "".join(_drawn(box, self.classes[box.label], colours[box.label], seen) for box in drawn)
-        return (
-            f'<figure><svg class="boxes" viewBox="0 0 {seen.width} {seen.height}" role="img" '
-            f'aria-label="{escape(shot.words)}"><image width="{seen.width}" height="{seen.height}" '
-            f'href="{seen.uri}"/>{inside}</svg>{below}</figure>'
-        )
+        return f"<figure>{_picture(seen, inside, shot.words)}{below}</figure>"
+
+
+def strip(shots: Sequence[tuple[Thumbnail, Sequence[Sequence[Any]]]], classes: Sequence[str]) -> str:
+    """Return pictures with their true boxes, each [x1, y1, x2, y2, class], side by side under the classes' colours."""
+    places = {name: place for place, name in enumerate(classes)}
+    colours = pictures.colours_of(places.get(box[4], -1) for _, own in shots for box in own)
+    named = {classes[place]: colour for place, colour in colours.items() if place >= 0}
+    drawn = []
+    for seen, own in shots:
+        boxes = [(Box(tuple(box[:4]), places.get(box[4], -1)), box[4]) for box in own[:MOST_BOXES]]
+        inside = "".join(_drawn(box, name, colours[box.label], seen) for box, name in boxes)
+        drawn.append(_picture(seen, inside, f"a picture with {len(own)} boxes"))
+    return f'{pictures.legend(named)}<div class="strip">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _picture(seen: Thumbnail, inside: str, words: str) -> str:
+    return (
+        f'<svg class="boxes" viewBox="0 0 {seen.width} {seen.height}" role="img" aria-label="{escape(words)}">'
+        f'<image width="{seen.width}" height="{seen.height}" href="{escape(seen.uri)}"/>{inside}</svg>'
+    )
 
 
 def _drawn(box: Box, name: str, colour: str, seen: Thumbnail) -> str:

@@ -121,6 +121,11 @@ def counts_chart(
     height: int = HEIGHT,
 ) -> str:
     """Return bars between edges [B + 1] as high as counts [B]; `before` [B] is drawn over them as a line of steps."""
+    if len(counts) < 3 and _whole(edges):
+        # One bar as wide as the chart would be an axis of fractions of a whole number.
+        edges = np.concatenate([[edges[0] - 1], edges, [edges[-1] + 1]])
+        counts = np.concatenate([[0], counts, [0]])
+        before = None if before is None else np.concatenate([[0], before, [0]])
     most = max(1e-9, float(counts.max()), 0.0 if before is None else float(before.max()))
     axes = Axes((float(edges[0]), float(edges[-1])), (0, most * 1.05), height)
     drawn = []
@@ -135,7 +140,12 @@ def counts_chart(
         corners = [axes.place(edge, count) for at, count in enumerate(before.tolist()) for edge in edges[at : at + 2]]
         points = [axes.place(float(edges[0]), 0), *corners, axes.place(float(edges[-1]), 0)]
         drawn.append(f'<polyline class="before" points="{" ".join(map(_pair, points))}"/>')
-    return drawing(axes, drawn, x_title, y_title, label)
+    return drawing(axes, drawn, x_title, y_title, label, whole=_whole(edges))
+
+
+def _whole(edges: np.ndarray) -> bool:
+    """Tell whether each bar is of one whole number."""
+    return bool((np.diff(edges) == 1).all() and (edges % 1 == 0.5).all())
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -147,11 +157,18 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [step * index for index in range(first, first + most + 1) if step * index <= high + step * 1e-9]
 
 
-def drawing(axes: Axes, drawn: Sequence[str], x_title: str, y_title: str, label: str) -> str:
-    """Return what was drawn, as SVG, inside axes with ticks and titles; `label` says what it is to who can't see it."""
+def drawing(axes: Axes, drawn: Sequence[str], x_title: str, y_title: str, label: str, *, whole: bool = False) -> str:
+    """Return what was drawn, as SVG, inside axes with ticks and titles.
+
+    Args:
+        label: what it is, for who can't see it.
+        whole: whether only whole numbers have a tick below.
+    """
     bottom = axes.height - BOTTOM
     parts = [f'<svg viewBox="0 0 {WIDTH} {axes.height}" role="img" aria-label="{escape(label)}">']
     for value in ticks(*axes.x):
+        if whole and not math.isclose(value, round(value), abs_tol=1e-9):
+            continue
         x, y = axes.place(value, axes.y[0])
         parts.append(_line("grid", (x, TOP), (x, y)))
         parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{_tick(value)}</text>')

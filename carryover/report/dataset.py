@@ -1,109 +1,192 @@
-"""Owns the data card: what a Dataset is, as a page for people. All numbers stand in dataset.json too.
+"""Owns the data card: what a Dataset is, as a page for people.
 
-rows of each split --> the label: rows, boxes or pixels of each class --> the columns --> drift --> where it comes from
+what stands out --> splits --> the label --> the columns, the gravest remarks first --> drift --> where it comes from
+
+All numbers stand in dataset.json and portrait.json too.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from carryover.data.manifest import SPLITS, DatasetCard
-from carryover.data.schema import IGNORED_ID, Column
-from carryover.report import page
+from carryover.data.portrait import Portrait, Repeated
+from carryover.data.schema import COLUMN_TYPES, Column
+from carryover.report import columns, page
+from carryover.report.boxes import STYLE
 from carryover.report.page import escape, number
+from carryover.report.remarks import Remark, remarks
 
-SHOWN = 40
-# Widest bar of a class, in pixels.
-BAR = 160
+# Beyond these nobody reads on. Columns that are open at first, shown with distributions, and listed at all.
+SHOWN, OPEN, DRAWN, LISTED = 40, 6, 120, 400
+# Columns of which drift is drawn; and as wide is the bar of a bin, in pixels.
+DRIFT_DRAWN, BAR = 12, 110
+FULL = 10
 
 
-def dataset_page(card: DatasetCard) -> str:
-    """Return a Dataset's card as one HTML file; statistics are those of the train split."""
+def dataset_page(card: DatasetCard, portrait: Portrait | None = None) -> str:
+    """Return a Dataset's card as one HTML file; statistics are those of the train split where nothing else is said.
+
+    Args:
+        portrait: None for a Dataset of an older version whose rows are not looked at again.
+    """
     schema, rows = card.schema, card.rows()
     lead = f"{schema.problem_type.replace('_', ' ')} of {schema.label} · dataset {card.digest[:12]} · {card.created}"
-    tiles: list[tuple[str, float | None]] = [("rows", sum(rows.values())), *((name, rows[name]) for name in SPLITS)]
-    parts = [page.card(f"Label {schema.label}", _label(schema.label_column), wide=True)]
-    parts.append(page.card("Columns", _columns([one for one in schema.columns if one.name != schema.label]), wide=True))
+    tiles = [("rows", float(sum(rows.values()))), *((name, float(rows[name])) for name in SPLITS)]
+    tiles.append(("columns", float(len(schema.columns))))
+    said = remarks(card, portrait)
+    shown: Mapping[str, Mapping[str, Any]] = portrait.columns if portrait else {}
+    names = [str(name) for name in schema.classes or ()]
+    label = columns.label(schema.label_column, shown.get(schema.label, {}), names)
+    body = [page.tiles(tiles), page.section("Worth a look", _cards(_remarks(said)))]
+    body.append(page.section("Splits", _cards(_splits(card, portrait))))
+    body.append(page.section(f"Label “{schema.label}”", _cards(label)))
+    body.append(page.section("Columns", _cards(_columns(card, shown, said))))
     if card.lineage.get("drift"):
-        parts.append(page.card("Drift", _drift(card.lineage["drift"]), wide=True))
-    parts.append(page.card("Where it comes from", page.facts(_origin(card)), wide=True))
-    return page.page(
-        "Dataset",
-        lead,
-        [page.tiles(tiles), page.section("Contents", page.cards(parts))],
-        foot="Made by carryover prepare-data",
+        body.append(page.section("Drift", _cards(_drift(card.lineage["drift"], card.lineage["schema_from"]))))
+    body.append(page.section("Where it comes from", _cards(page.facts(_origin(card)))))
+    return page.page("Dataset", lead, body, foot="Made by carryover prepare-data", style=STYLE)
+
+
+def _cards(*inside: str) -> str:
+    parts = "".join(f'<section class="card wide">{part}</section>' for part in inside if part)
+    return f'<div class="cards">{parts}</div>'
+
+
+def _remarks(said: Sequence[Remark]) -> str:
+    if not said:
+        return "<p>Nothing stands out.</p>"
+    items = [
+        f"<li>{page.tag('look' if one.weight > 1 else 'note', 'warn' if one.weight > 1 else '')} "
+        f"{f'<b>{escape(one.column)}</b>: ' if one.column else ''}{escape(one.words)}</li>"
+        for one in said[:SHOWN]
+    ]
+    more = page.note(f"and {len(said) - SHOWN:,} more, at their columns") if len(said) > SHOWN else ""
+    return f'<ul class="plain">{"".join(items)}</ul>{more}'
+
+
+def _splits(card: DatasetCard, portrait: Portrait | None) -> str:
+    rows, total = card.rows(), max(1, sum(card.rows().values()))
+    given = {str(source["role"]) for source in card.sources}
+    asked = card.settings.get("fractions", {})
+    lines = []
+    for split in SPLITS:
+        made = (
+            f"rows of their own (--{split}-source)"
+            if split in given
+            else f"{asked.get(split, 0):.0%} asked of the source"
+        )
+        lines.append((split, escape(made), f"{rows[split]:,}", f"{rows[split] / total:.1%}"))
+    words = (
+        "A row's split is a hash of its features, so equal rows stay together, and a row stays where it is when others "
+        "come. Classes too small to split stay in train."
+    )
+    table = page.table(("split", "how it was made", "rows", "share"), lines, numeric=2) + page.note(words)
+    return table + (_repeated(portrait.repeated) if portrait and portrait.repeated else _unknown(portrait))
+
+
+def _repeated(found: Repeated) -> str:
+    rows = [("equal to an earlier row of its split", *(f"{found.within[split]:,}" for split in SPLITS))]
+    rows.append(("stand in train too (leaked)", "", *(f"{found.leaked[split]:,}" for split in SPLITS[1:])))
+    words = "Rows are equal when all features are, identifiers and the label aside."
+    if found.contradicting:
+        words += f" {found.contradicting:,} rows equal another one that has another label."
+    return page.table(("rows that", *SPLITS), rows, numeric=1) + page.note(words)
+
+
+def _unknown(portrait: Portrait | None) -> str:
+    if portrait is None:
+        return page.note(
+            "Rows were not looked at one by one: the Dataset is of an older version, or too large to fetch."
+        )
+    looked = ", ".join(f"{count:,} of {split}" for split, count in portrait.rows.items())
+    return page.note(
+        f"Distributions are of rows evenly spread over the Dataset ({looked}); repeated ones were not sought."
     )
 
 
-def _label(column: Column) -> str:
-    """Return what is told of the label: its classes with bars where it has some."""
-    told, kind = column.statistics, column.type
-    if kind == "numerical":
-        return page.facts(_numbers(told))
-    counts = told.get("pixels" if kind == "mask" else "counts", {})
-    words = {"boxes": "boxes", "mask": "pixels"}.get(kind, "rows")
-    facts = list(_boxes(told)) if kind == "boxes" else []
-    return (page.facts(facts) if facts else "") + _classes(counts, words, ignored=kind == "mask")
-
-
-def _classes(counts: Mapping[str, int], words: str, *, ignored: bool) -> str:
-    total, most = sum(counts.values()), max(counts.values(), default=1)
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    rows = [
-        (
-            escape(f"{name} (ignored)" if ignored and name == str(IGNORED_ID) else name),
-            f'<span class="bar" style="width:{max(1, round(BAR * count / most))}px"></span>',
-            f"{count:,}",
-            f"{count / total:.1%}",
+def _columns(card: DatasetCard, shown: Mapping[str, Mapping[str, Any]], said: Sequence[Remark]) -> str:
+    schema, given = card.schema, card.settings.get("column_types", {})
+    grave = {one.column: one.weight for one in reversed(said)}
+    features = [one for one in schema.columns if one.name != schema.label]
+    ordered = sorted(features, key=lambda one: -grave.get(one.name, 0))
+    lines = []
+    for place, one in enumerate(ordered[:DRAWN]):
+        own = [remark for remark in said if remark.column == one.name]
+        is_open = len(ordered) <= FULL or place < OPEN
+        lines.append(
+            columns.details(one, shown.get(one.name, {}), own, given=given.get(one.name) == one.type, open=is_open)
         )
-        for name, count in ranked[:SHOWN]
-    ]
-    more = f'<p class="soft">and {len(ranked) - SHOWN:,} more with fewer {words}</p>' if len(ranked) > SHOWN else ""
-    return page.table(("class", "", words, "share"), rows, numeric=2) + more
+    return "".join(lines) + _others(ordered[DRAWN:]) + _guessed(features, given, schema.label)
 
 
-def _boxes(told: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    yield "pictures", f"{told['count']:,}, {told['missing']:,} of them without a box"
-    yield "boxes", f"{told['boxes']:,}, at most {told['most']:,} in a picture"
-    yield "sizes", ", ".join(f"{count:,} {size}" for size, count in told["sizes"].items())
-    for reason, count in told.get("dropped", {}).items():
-        yield "dropped", f"{count:,} boxes {reason}"
-
-
-def _columns(columns: Sequence[Column]) -> str:
+def _others(rest: Sequence[Column]) -> str:
     rows = [
-        (escape(one.name), escape(one.type), escape(_told(one)), number(one.statistics.get("missing")))
-        for one in columns[: 10 * SHOWN]
+        (escape(one.name), escape(one.type), escape(columns.told(one, {})), number(one.statistics.get("missing")))
+        for one in rest[: LISTED - DRAWN]
     ]
-    more = len(columns) - 10 * SHOWN
-    table = page.table(("column", "type", "values", "missing"), rows, numeric=3)
-    return table + (f'<p class="soft">and {more:,} columns more</p>' if more > 0 else "")
+    more = page.note(f"and {len(rest) - len(rows):,} columns more") if len(rest) > len(rows) else ""
+    return page.table(("column", "type", "values", "missing"), rows, numeric=3) + more if rows else ""
 
 
-def _told(column: Column) -> str:
-    """Return the few numbers that tell most of a column."""
-    told = column.statistics
-    if column.type == "numerical":
-        return ", ".join(f"{name} {value}" for name, value in _numbers(told))
-    if column.type == "categorical":
-        distinct = told.get("distinct")
-        return f"{number(distinct)} distinct" if distinct is not None else "very many distinct"
-    if column.type == "text":
-        return f"{told.get('mean_words', 0):.1f} words on average, at most {number(told.get('max_chars'))} letters"
-    if column.type == "image_path":
-        return f"{number(told.get('images'))} images, {number(told.get('unreadable'))} unreadable"
-    return "not used" if column.type == "null" else ""
+def _guessed(features: Sequence[Column], given: Mapping[str, str], label: str) -> str:
+    """Return how a guess is put right."""
+    guessed = [one.name for one in features if given.get(one.name) != one.type]
+    if not guessed:
+        return ""
+    example = shlex.quote(f"{guessed[0]}=text")
+    kinds = ", ".join(kind for kind in COLUMN_TYPES if kind not in ("boxes", "mask"))
+    return (
+        f'<p class="soft">Types not marked “given” were guessed from the values. To put one right: '
+        f"<code>carryover prepare-data … --column-type {escape(example)}</code>, with one of {escape(kinds)}. "
+        f"What the label <b>{escape(label)}</b> poses: <code>--problem-type</code>.</p>"
+    )
 
 
-def _numbers(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, number(told.get(name))) for name in ("mean", "std", "min", "max")]
+def _drift(drift: Sequence[Mapping[str, Any]], followed: Mapping[str, Any]) -> str:
+    """Return what has moved with both distributions, and what has not behind a line."""
+    moved = [one for one in drift if one["word"] in ("drifted", "shifted")]
+    stable = [one for one in drift if one not in moved]
+    words = (
+        "PSI is the population stability index: below 0.1 nothing of note has changed, from 0.25 much has (Siddiqi "
+        "2006). “By chance” is what it stays below in 99 of 100 cases where nothing has changed; a column below that "
+        "is stable."
+    )
+    parts = [f"<p>Compared with {escape(followed['kind'])} <code>{escape(followed['uri'])}</code>.</p>"]
+    parts.append(_verdicts(moved) if moved else "<p>No column has moved.</p>")
+    parts.append(page.note(words))
+    parts += [_shares(one) for one in moved[:DRIFT_DRAWN] if one.get("shares")]
+    if stable:
+        parts.append(page.opens(f"<b>{len(stable):,} columns</b> stable or not measured", _verdicts(stable)))
+    return "".join(parts)
 
 
-def _drift(drift: Sequence[Mapping[str, Any]]) -> str:
+def _verdicts(drift: Sequence[Mapping[str, Any]]) -> str:
     rows = []
-    for one in drift[:SHOWN]:
+    for one in drift[:LISTED]:
         verdict = f"{one['word']}: {one['why']}" if one["why"] else one["word"]
-        rows.append((escape(one["column"]), escape(verdict), number(one["psi"]), number(one["chance"])))
-    return page.table(("column", "verdict", "PSI", "by chance"), rows, numeric=2)
+        kind = "warn" if one["word"] in ("drifted", "shifted") else ""
+        missing = " → ".join(f"{share:.1%}" for share in one["missing"])
+        unseen = "" if one.get("unseen") is None else f"{one['unseen']:.1%}"
+        numbers = number(one["psi"]), number(one["chance"]), missing, unseen
+        rows.append((escape(one["column"]), page.tag(verdict, kind) if kind else escape(verdict), *numbers))
+    heads = ("column", "verdict", "PSI", "by chance", "missing, before → now", "new values")
+    return page.table(heads, rows, numeric=2)
+
+
+def _shares(one: Mapping[str, Any]) -> str:
+    most = max([0.001, *(max(before, now) for _, before, now in one["shares"])])
+    rows = []
+    for name, before, now in one["shares"]:
+        bars = (
+            f'<span class="twice"><span class="was" style="width:{round(BAR * before / most)}px"></span>'
+            f'<span style="width:{round(BAR * now / most)}px"></span></span>'
+        )
+        rows.append((escape(name), bars, f"{before:.1%}", f"{now:.1%}"))
+    what = "words of a text" if one["type"] == "text" else "values"
+    table = page.table((what, "before (outlined), now", "before", "now"), rows, numeric=2)
+    title = f"<b>{escape(one['column'])}</b> {page.tag(one['word'], 'warn' if one['word'] != 'stable' else '')}"
+    return page.opens(title, f"<div>{table}</div>", open=True)
 
 
 def _origin(card: DatasetCard) -> Iterator[tuple[str, object]]:
@@ -116,3 +199,8 @@ def _origin(card: DatasetCard) -> Iterator[tuple[str, object]]:
     followed = card.lineage.get("schema_from")
     if followed:
         yield "schema from", f"{followed['kind']} {followed['uri']}"
+        yield "new classes", ", ".join(map(str, card.lineage.get("grown", ()))) or "none"
+    for name, value in card.settings.items():
+        if value not in ("", {}, None):
+            shown = ", ".join(f"{key}={one}" for key, one in value.items()) if isinstance(value, Mapping) else value
+            yield name.replace("_", " "), shown

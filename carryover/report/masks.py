@@ -1,11 +1,14 @@
 """Owns what a report shows of told masks: scores of classes, pixels by class, and pictures beside their masks."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from carryover.data.masks import ids_of
+from carryover.data.schema import IGNORED_ID
 from carryover.data.thumbnail import Thumbnail
 from carryover.report import page, pictures
 from carryover.report.classes import MOST_IN_MATRIX, matrix_table
@@ -95,6 +98,29 @@ class Segmented:
         seen = {int(place) for shot in self.shots for part in (shot.truth, shot.told) for place in np.unique(part)}
         background = {0: NEUTRAL} if len(self.classes) == 2 else {}
         return {**background, **pictures.colours_of(place for place in seen if place >= len(background))}
+
+
+def strip(shots: Sequence[tuple[Thumbnail, str]], classes: Sequence[str]) -> str:
+    """Return pictures beside their masks, each a PNG of ids as a data URI, under the classes' colours."""
+    told = [(seen, _ids(mask)) for seen, mask in shots]
+    found = sorted({int(one) for _, ids in told for one in np.unique(ids)} - {IGNORED_ID})
+    # As in an evaluation, the background of two is grey.
+    background = {0: NEUTRAL} if len(classes) == 2 else {}
+    colours = {**background, **pictures.colours_of(one for one in found if one not in background)}
+    every = [colours.get(place, NEUTRAL) for place in range(max(found, default=0) + 1)]
+    pairs = []
+    for seen, ids in told:
+        painted = pictures.painted(np.where(ids == IGNORED_ID, -1, ids.astype(np.int64)), every)
+        size = f'width="{seen.width}" height="{seen.height}"'
+        pairs.append(
+            f'<img src="{escape(seen.uri)}" {size} alt="a picture"><img src="{painted}" {size} alt="its mask">'
+        )
+    named = {str(one): colours.get(one, NEUTRAL) for one in found}
+    return f'{pictures.legend(named)}<div class="strip">{"".join(pairs)}</div>' if pairs else ""
+
+
+def _ids(uri: str) -> np.ndarray:
+    return ids_of(base64.b64decode(uri.partition("base64,")[2]))
 
 
 def _figure(shot: Shot, colours: Mapping[int, str]) -> str:

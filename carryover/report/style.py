@@ -76,8 +76,12 @@ svg .stick { stroke: var(--accent); stroke-width: 1.4 }
 .keys li { display: flex; align-items: center; gap: 6px; min-width: 0; overflow-wrap: anywhere }
 .keys svg { width: 26px; height: 10px; flex: none }
 .tag { display: inline-block; border: 1px solid var(--line); border-radius: 6px; padding: 0 6px; font-size: 12px;
-  color: var(--soft); white-space: nowrap }
+  color: var(--soft); max-width: 100%; overflow-wrap: anywhere }
 .tag.warn { color: var(--warn); border-color: currentColor }
+td .tag { white-space: nowrap }
+.card > * + .scroll, .card > * + .halves, .card > * + .strip, .card > * + details { margin-top: 14px }
+.card > p:first-child { margin-top: 0 }
+.card > p:last-child { margin-bottom: 0 }
 ul.plain { list-style: none; margin: 0; padding: 0 }
 ul.plain li { padding: 6px 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
 ul.plain li:last-child { border-bottom: 0 }
@@ -92,11 +96,13 @@ details > div { padding: 2px 0 16px }
 blockquote { margin: 0 0 8px; padding: 4px 12px; border-left: 3px solid var(--line); overflow-wrap: anywhere;
   white-space: pre-wrap; font-size: 14px }
 .strip { display: flex; flex-wrap: wrap; gap: 8px }
-.strip img, .strip svg { display: block; height: 96px; width: auto; max-width: 100%; border-radius: 6px;
-  border: 1px solid var(--line) }
+.strip img, .strip svg { display: block; height: 110px; max-height: none; width: auto; max-width: 100%;
+  border-radius: 6px; border: 1px solid var(--line) }
+.pair { display: flex; gap: 3px; max-width: 100% }
+.pair img { flex: 0 1 auto; min-width: 0; height: auto; max-height: 110px }
 .twice { display: grid; gap: 2px; min-width: 120px }
-.twice i { display: block; height: 7px; border-radius: 3px; background: rgb(var(--accent-rgb) / .75) }
-.twice i.was { background: none; border: 1.5px solid var(--s1) }
+.twice span { display: block; height: 7px; border-radius: 3px; background: rgb(var(--accent-rgb) / .75) }
+.twice .was { background: none; border: 1.5px solid var(--s1) }
 footer { margin-top: 40px; color: var(--soft); font-size: 13px }
 @media print { .card, .tile { break-inside: avoid } }
 """

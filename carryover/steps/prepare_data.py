@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from carryover.data import drift, sources
-from carryover.data.manifest import CARD
+from carryover.data.manifest import CARD, DatasetCard
+from carryover.data.portrait import find_portrait
 from carryover.data.prepare import prepare
 from carryover.data.problem import check_problem_type
 from carryover.data.request import Request
@@ -59,8 +62,8 @@ def prepare_data(
         ignore_label: the id of mask pixels that are of no class; they are stored as 255. None: 255 alone is.
 
     Returns:
-        uri, digest, changed (whether it was written now), rows of each split, what was inferred, seconds; of boxes
-            and masks also the label's statistics (schema.py); with
+        uri, digest, changed (whether it was written now), rows of each split, what was inferred, report (the data card
+            as a page: its URI), seconds; of boxes and masks also the label's statistics (schema.py); with
         schema_from also whom it follows, grown classes and the drift of each column, the worst first.
 
     Raises:
@@ -90,11 +93,12 @@ def prepare_data(
     home.probe()
     prepared = prepare(request, home)
     card = prepared.card
+    # Before drift is held against its limit: the page shows what has moved.
+    report = _write_page(card, output)
     if max_drift is not None:
         drift.check(card.lineage["drift"], max_drift)
     if output:
         storage.open_store(output).write(CARD, card.to_bytes())
-        storage.open_store(output).write(PAGE, dataset_page(card).encode())
     result = {
         "step": "prepare-data",
         "uri": card.at,
@@ -107,9 +111,22 @@ def prepare_data(
         "columns": {column.name: column.type for column in card.schema.columns},
         **({"label_statistics": dict(card.schema.label_column.statistics)} if request.dense else {}),
         **card.lineage,
+        "report": report,
         "seconds": round(time.monotonic() - started, 3),
     }
     return write_result(result, output, outputs_dir)
+
+
+def _write_page(card: DatasetCard, output: str) -> str:
+    """Write the data card as a page, into the Dataset's own folder and where asked; return the last place."""
+    with TemporaryDirectory(prefix="carryover-card-") as scratch:
+        page = dataset_page(card, find_portrait(card, Path(scratch))).encode()
+    places = [storage.open_store(place) for place in (card.location or card.at, output) if place]
+    for place in places:
+        # What is asked for again changes nothing.
+        if not place.exists(PAGE) or place.read(PAGE) != page:
+            place.write(PAGE, page)
+    return places[-1].at(PAGE)
 
 
 def _check_ignored(request: Request) -> None:

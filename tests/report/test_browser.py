@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 # Kind of page -> what makes one, by real steps, in an empty folder: (folder) -> path of the page.
 PAGES = {
     "data card of a table": "tests.report.pages:table_card",
+    "data card of many columns": "tests.report.pages:wide_card",
+    "data card of images": "tests.report.pages:images_card",
+    "data card of boxes": "tests.report.pages:boxes_card",
+    "data card of masks": "tests.report.pages:masks_card",
 }
 
 

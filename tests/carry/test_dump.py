@@ -309,5 +309,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "backbones.md"
 
 @pytest.mark.parametrize("name", ["clip", "ft_transformer", "hf_text", "timm_image"])
 def test_the_page_opens_it(name: str, dumped: Callable[[str], Dumped]) -> None:
-    (code,) = re.findall(rf"<!-- {name} -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    found = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = [one for one in found if f"{{backbone}}/{name}" in one]
     exec(code, {"backbone": dumped(name).result["uri"]})

@@ -289,7 +289,7 @@ def test_a_dump_is_opened_by_transformers_alone_and_read_again(place, tmp_path, 
     folder = tmp_path / "sam"
     assert not (folder / "learned.safetensors").exists()
     assert (folder / "preprocessor_config.json").is_file()
-    (code,) = re.findall(r"<!-- sam -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     known: dict[str, Any] = {"backbone": str(tmp_path)}
     exec(code, known)
     processor = known["processor"]

@@ -28,16 +28,17 @@ STYLE = f"""
 .carryover .tile b {{ display: block; font-size: 18px; font-weight: 600; font-variant-numeric: tabular-nums }}
 .carryover .tile span {{ opacity: .66; font-size: 12px }}
 .carryover .wide {{ overflow-x: auto }}
+.carryover .wide + .wide {{ margin-top: 12px }}
 .carryover table {{ border-collapse: collapse; margin: 0; font-size: 13px; border: 0; width: auto; display: table }}
 .carryover tr {{ background: none !important; border: 0 }}
 .carryover th, .carryover td {{ text-align: left; padding: 3px 14px 3px 0; border: 0; border-bottom: 1px solid {LINE};
   vertical-align: top; color: inherit; background: none; max-width: 460px; overflow-wrap: anywhere; min-width: 0 }}
 .carryover td.key, .carryover th {{ opacity: .66; font-weight: 500; white-space: nowrap }}
 .carryover td.key, .carryover td.word {{ overflow-wrap: normal }}
-.carryover td.num, .carryover th.num {{ text-align: right; font-variant-numeric: tabular-nums }}
+.carryover td.num, .carryover th.num {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
 .carryover tr:last-child > td {{ border-bottom: 0 }}
 .carryover code {{ font: 12px ui-monospace, Menlo, Consolas, monospace; color: inherit; background: none; padding: 0 }}
-.carryover svg {{ display: block; width: 100%; max-width: 560px; height: auto; margin-top: 8px }}
+.carryover svg {{ display: block; width: 100%; max-width: 500px; height: auto; margin-top: 10px }}
 .carryover .foot {{ margin-top: 8px }}
 """
 

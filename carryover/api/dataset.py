@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from carryover.api import cards
-from carryover.api.endings import plain_errors
 from carryover.api.places import store_of
 from carryover.api.preview import Preview
+from carryover.api.saying import spoken
 from carryover.ground.errors import WrongInput
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Dataset:
         """Return what names it to a step."""
         return self.uri
 
-    @plain_errors()
+    @spoken()
     def head(self, count: int = 5, split: str = "train") -> Preview:
         """Return the first rows of a split, which show themselves as a table.
 
@@ -68,7 +68,7 @@ class Dataset:
                     break
         return Preview(_joined(tables, self))
 
-    @plain_errors()
+    @spoken()
     def to_arrow(self, split: str = "train") -> "pa.Table":
         """Return all rows of a split, in memory; pictures are their files' bytes.
 

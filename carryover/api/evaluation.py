@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from carryover.api import cards
-from carryover.api.endings import plain_errors
 from carryover.api.places import store_of
+from carryover.api.saying import spoken
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ class Evaluation:
     result: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
-    @plain_errors()
+    @spoken()
     def predictions(self) -> "pa.Table":
         """Return what the Model said of every row: columns row, label, prediction and, of classes, probabilities."""
         import pyarrow.parquet as pq

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from carryover.api import cards
-from carryover.api.endings import plain_errors
 from carryover.api.places import store_of
+from carryover.api.saying import spoken
 from carryover.ground.errors import CarryoverError, WrongInput
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Model:
         """Return what names it to a step."""
         return self.uri
 
-    @plain_errors()
+    @spoken()
     def predict(self, rows: Any, *, batch_size: int = 64) -> "np.ndarray":
         """Return the Model's answer to each row: a class, or a number in the label's own unit.
 
@@ -85,7 +85,7 @@ class Model:
         best = pa.array(values.argmax(axis=1))
         return pa.array(list(self.classes)).take(best).to_numpy(zero_copy_only=False)
 
-    @plain_errors()
+    @spoken()
     def predict_proba(self, rows: Any, *, batch_size: int = 64) -> "np.ndarray":
         """Return the probability of each class, float64[N, C], in the order of `classes`.
 
@@ -120,7 +120,7 @@ class Model:
         return train(dataset, init_from=self, **settings)
 
     @property
-    @plain_errors()
+    @spoken()
     def run(self) -> "Run":
         """Return the run that made it, which can go on.
 
@@ -133,7 +133,7 @@ class Model:
         return run_of(RunHome.at(self._found.card.checkpoint_uri))
 
     @property
-    @plain_errors()
+    @spoken()
     def dataset(self) -> "Dataset":
         """Return what it was trained on.
 
@@ -181,17 +181,18 @@ class Model:
         return cards.Card("Model", "", self.digest, tiles, facts, self._curve(), self.report).html()
 
     def _curve(self) -> str:
-        from carryover.api.sparks import Curve, lines_of
+        from carryover.api.sparks import spark
         from carryover.ground import storage
+        from carryover.report.curve import read_curve
 
         # A Model may outlive its run, or be read by who may not read that.
         try:
-            return Curve(tuple(lines_of(storage.open_store(self._found.card.checkpoint_uri)))).svg()
-        except (OSError, ValueError, CarryoverError):
+            return spark(read_curve(storage.open_store(self._found.card.checkpoint_uri)))
+        except (OSError, CarryoverError):
             return ""
 
 
-@plain_errors()
+@spoken()
 def model_of(source: str, *, store: str, result: Mapping[str, Any] | None = None) -> Model:
     """Open a Model by any of its words.
 

@@ -35,7 +35,7 @@ class Preview:
         names = self.table.column_names
         numeric = [index for index, field in enumerate(self.table.schema) if str(field.type) in ("int64", "double")]
         inside = cards.table(names, self._cells(MOST_TEXT), numeric=numeric)
-        return cards.Card("Rows", f"{len(self):,} of {len(names)} columns", "", inside=inside).html()
+        return cards.Card("Rows", f"{len(self):,}, columns {len(names)}", "", inside=inside).html()
 
     def _cells(self, most: int) -> list[list[str]]:
         return [[_shown(value, most) for value in row.values()] for row in self.table.to_pylist()]

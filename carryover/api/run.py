@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from carryover.api import cards
-from carryover.api.endings import plain_errors
 from carryover.api.places import store_of
-from carryover.api.sparks import Curve, lines_of
+from carryover.api.saying import spoken
+from carryover.api.sparks import spark
 
 if TYPE_CHECKING:
     from carryover.api.model import Model
     from carryover.checkpoint.home import RunHome
+    from carryover.report.curve import Curve
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,7 +56,7 @@ class Run:
         return f"run:{self.key}"
 
     @property
-    @plain_errors()
+    @spoken()
     def model(self) -> "Model":
         """Return the Model that it ended with.
 
@@ -67,12 +68,13 @@ class Run:
         return model_of(self.word, store=self.store)
 
     @property
-    @plain_errors()
-    def curve(self) -> Curve:
-        """Return what it logged, over all attempts, read anew: losses and scores by optimizer step."""
+    @spoken()
+    def curve(self) -> "Curve":
+        """Return what it logged over all attempts, read anew: `series["loss"].values`, starts, saves, stops."""
         from carryover.ground import storage
+        from carryover.report.curve import read_curve
 
-        return Curve(tuple(lines_of(storage.open_store(self.uri))))
+        return read_curve(storage.open_store(self.uri))
 
     def resume(self, **settings: Any) -> "Model":
         """Go on with this run, with other settings where some are given, and return its Model.
@@ -103,7 +105,7 @@ class Run:
             ("recipe", cards.listed(changed, most=6)),
             ("place", cards.near(self.uri)),
         ]
-        return cards.Card("Run", "", self.key, tiles, facts, self.curve.svg(), self.report).html()
+        return cards.Card("Run", "", self.key, tiles, facts, spark(self.curve), self.report).html()
 
 
 def run_of(home: "RunHome") -> Run:

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from carryover.api import places
-from carryover.api.endings import plain_errors
 from carryover.api.model import Model, model_of
+from carryover.api.saying import spoken
 from carryover.api.settings import Recipe, overrides, recipe_text
 from carryover.launch.nodes import TORCHRUN
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Place = str | os.PathLike[str]
 
 
-@plain_errors()
+@spoken()
 def train(
     dataset: Any,
     *,
@@ -106,7 +106,7 @@ def train(
     return model_of(result["uri"], store="", result=result)
 
 
-@plain_errors()
+@spoken()
 def transfer(
     backbone: Any,
     dataset: Any,

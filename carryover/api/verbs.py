@@ -10,10 +10,10 @@ from typing import Any
 from carryover.api import places
 from carryover.api.backbone import Backbone, backbone_of
 from carryover.api.dataset import Dataset, dataset_of
-from carryover.api.endings import plain_errors
 from carryover.api.evaluation import Evaluation, evaluation_of
 from carryover.api.model import Model, model_of
 from carryover.api.run import Run, run_of
+from carryover.api.saying import spoken
 from carryover.api.tables import is_table, source_of
 from carryover.ground import storage
 from carryover.ground.errors import WrongInput
@@ -21,7 +21,7 @@ from carryover.ground.errors import WrongInput
 Place = str | os.PathLike[str]
 
 
-@plain_errors()
+@spoken()
 def prepare(
     source: Any,
     label: str = "",
@@ -92,7 +92,7 @@ def prepare(
     return dataset_of(result["uri"], result, report=page)
 
 
-@plain_errors()
+@spoken()
 def evaluate(
     model: Any,
     dataset: Any,
@@ -155,7 +155,7 @@ def evaluate(
     return evaluation_of(result)
 
 
-@plain_errors()
+@spoken()
 def dump_backbone(model: Any, *, store: Place = "", output: Place = "") -> Backbone:
     """Write each branch of a trained network as a folder that transformers or timm opens without us.
 
@@ -178,7 +178,7 @@ def dump_backbone(model: Any, *, store: Place = "", output: Place = "") -> Backb
     return backbone_of(result["uri"], result)
 
 
-@plain_errors()
+@spoken()
 def open(uri: Place, *, store: Place = "") -> Dataset | Model | Backbone | Run:
     """Open what is there already: yesterday's Dataset, Model, Backbone or Run.
 

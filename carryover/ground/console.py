@@ -137,6 +137,11 @@ def is_live() -> bool:
     return sys.stderr.isatty()
 
 
+def is_shown() -> bool:
+    """Tell whether lines go somewhere else than to stderr: above a bar, into a notebook's cell."""
+    return bool(_printers)
+
+
 @contextlib.contextmanager
 def shown_by(printer: Callable[[str], None]) -> Iterator[None]:
     """Have every line go to `printer` while the block runs: a bar prints it above itself."""

@@ -1,4 +1,4 @@
-"""Owns what ranks print on its way to a terminal, or to a log of JSON lines; elsewhere they print for themselves.
+"""Owns what ranks print on its way to a terminal, a notebook or a log of JSON lines; elsewhere they print themselves.
 
     rank 0 .. N-1, torchrun --pipe--> a thread that only reads --queue--> a thread that prints above the bar
     scratch/progress.json  ---------------------------------------------> the bar
@@ -38,7 +38,7 @@ def shown(scratch: Path, *, leads: bool = True) -> Iterator[int | None]:
     Yields:
         Where they are to print to: the end of a pipe, None for wherever this process prints.
     """
-    if not (console.is_live() or console.is_json()):
+    if not (console.is_live() or console.is_json() or console.is_shown()):
         yield None
         return
     with contextlib.ExitStack() as stack:

@@ -1,39 +1,47 @@
-"""Owns how a verb ends other than well: an error of ours, as from the command line, and one line of it in a notebook.
+"""Owns what a verb says in a notebook: its lines in the cell, and an end other than well as one line.
 
+say(), warn()                  --> the cell's output, as plain lines (a terminal has them on stderr, or as a bar)
 store fails, memory is short   --> the error of ours that stands for it, with its exit_code
 shown by IPython               --> one line, no traceback; CARRYOVER_DEBUG=1 shows all of it
 RunAgain                       --> and how to go on: the same cell
 """
 
 import contextlib
-import os
+import sys
 from collections.abc import Iterator
 
-from carryover.ground import failures
+from carryover.ground import console, failures
 from carryover.ground.errors import CarryoverError, RunAgain
 
 AGAIN = "Run this cell again: it goes on from the newest commit."
 
 
 @contextlib.contextmanager
-def plain_errors() -> Iterator[None]:
+def spoken() -> Iterator[None]:
     """Let errors of ours out as they are, and a store's or a machine's as the error of ours that stands for them.
 
     Raises:
         CarryoverError: with `exit_code`, and a message of one line; never SystemExit.
     """
     try:
-        yield
+        with console.shown_by(print) if _in_notebook() else contextlib.nullcontext():
+            yield
     except Exception as error:
         ours = failures.named(error)
         if ours is None:
             raise
-        if os.environ.get("CARRYOVER_DEBUG", "") in ("", "0"):
+        if not console.is_debug():
             # IPython asks an exception for this before it makes a traceback.
             ours._render_traceback_ = lambda: _lines(ours)  # pyright: ignore[reportAttributeAccessIssue]
         if ours is error:
             raise
         raise ours from error
+
+
+def _in_notebook() -> bool:
+    """Tell whether a kernel runs us; its stderr would be a red box around each line."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 def _lines(error: CarryoverError) -> list[str]:

@@ -14,7 +14,7 @@
 #   quality     models on small real data, three seeds each, as docs/quality.md; goes on where it was cut short
 #   images      the image that all runs in: make images TARGETS="cuda detection" ARGS="--name registry/team/carryover"
 #   manifests   render all overlays, hold them against schemas: make manifests SCHEMAS=DIR
-#   docs        write generated pages anew: docs/recipe.md, READMEs of components, compiled pipelines
+#   docs        write generated pages anew (recipe, commands, components, pipelines, READMEs), then the site: build/site
 #   lock        write all locks anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
@@ -100,6 +100,9 @@ docs: detection
 	$(BIN)/python -m benchmarks.quality.run --page-only
 	$(BIN)/python -m carryover_kfp.readme
 	for name in train extend transfer continuous; do $(BIN)/carryover compile $$name -o pipelines/$$name/pipeline.yaml; done
+	$(BIN)/python -m tools.component_pages
+	$(BIN)/python -m tools.command_page
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Detection has a lock of its own, on top of the other: nobody else needs its packages, or a compiler.
 # mmcv asks for opencv-python, whose wheels need a display's libraries; the headless one has the same modules.

@@ -25,7 +25,8 @@ METRICS = "metrics.jsonl"
 
 
 class Lines:
-    """The lines of a run up to now. One thread may add while another one reads.
+    """The lines of a run up to now, of which the first `kept` are of earlier attempts. One thread may add while
+    another one reads.
 
     Args:
         home: the run's folder, whose lines up to `step` are taken over.
@@ -34,6 +35,7 @@ class Lines:
 
     def __init__(self, home: Store, step: int, copy: Path | None = None) -> None:
         self.values = _kept(home, step)
+        self.kept = len(self.values)
         self._text = [_text(line) for line in self.values]
         self._copy = None
         if copy:
@@ -45,6 +47,7 @@ class Lines:
         """Append a line; numbers that JSON lacks become null."""
         plain = {name: None if _is_infinite(value) else value for name, value in line.items()}
         text = _text(plain)
+        # In this order: who counts texts finds as many values.
         self.values.append(plain)
         self._text.append(text)
         try:
@@ -55,10 +58,10 @@ class Lines:
             self._copy = None
             warn(f"the local copy of {METRICS} ends here: {error}")
 
-    def content(self) -> Callable[[], dict[str, bytes]]:
-        """Return what gives the file as it is now, name -> content: to be called behind the loop."""
+    def content(self) -> Callable[[], tuple[bytes, list[dict[str, Any]]]]:
+        """Return what gives the file as it is now, and its lines: to be called behind the loop."""
         count = len(self._text)
-        return lambda: {METRICS: b"".join(self._text[:count])}
+        return lambda: (b"".join(self._text[:count]), self.values[:count])
 
 
 def _text(line: Mapping[str, Any]) -> bytes:

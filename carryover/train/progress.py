@@ -1,6 +1,7 @@
 """Owns what rank 0 tells of a training while it runs, and the local files that the launcher reads.
 
 <run home>/metrics.jsonl     the curve over all attempts, see `train.lines`
+<run home>/tensorboard/      the same for TensorBoard, see `train.tensorboard`
 <scratch>/metrics.jsonl      the same lines, each as soon as it is known: the kept ones first, then this attempt's
 <scratch>/progress.json      the newest, replaced every half second: step, total, epoch, max_epochs, loss,
                              learning_rate, rows_per_second, eta_seconds, commit_step, commit_time (Unix seconds),
@@ -23,6 +24,7 @@ from carryover.ground.storage import Store
 from carryover.train.limits import Limits
 from carryover.train.lines import METRICS, Lines
 from carryover.train.state import RunState
+from carryover.train.tensorboard import Events
 
 PROGRESS = "progress.json"
 TRAINING, ENDING = "training", "ending"
@@ -104,6 +106,7 @@ class Progress:
         self._attempt = start.attempt
         self._first_step = first_step
         self._lines = Lines(home, state.step, scratch / METRICS if scratch else None)
+        self._events = Events(home, step=state.step, attempt=start.attempt, kept=self._lines.kept)
         self._pace = _Pace(state.samples)
         # Kept open: one small write in place a step.
         self._file = os.open(progress, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -205,7 +208,13 @@ class Progress:
 
     def content(self) -> Callable[[], dict[str, bytes]]:
         """Return what gives the files of the run home as they are to be now: name -> content."""
-        return self._lines.content()
+        content = self._lines.content()
+
+        def files() -> dict[str, bytes]:
+            metrics, lines = content()
+            return {METRICS: metrics, **self._events.content(lines)}
+
+        return files
 
     def _event(self, name: str, step: int, epoch: int, **values: Any) -> None:
         self._lines.add({**self._where(step, epoch), "event": name, **values})
@@ -259,8 +268,8 @@ class _Newest:
         self._path = path
         self._values = {**dict.fromkeys(names), **values}
         self._lock = threading.Lock()
-        self.due_at = float("inf")
         self.tell()
+        self.due_at = 0.0 if path else float("inf")
 
     def saved(self) -> str:
         """Return in words how long ago a commit was made."""

@@ -30,6 +30,7 @@ from carryover.ground.errors import RunAgain
 from carryover.models import trust
 from carryover.tasks.metrics import Metric, find_metric
 from carryover.train import recipe as recipes
+from carryover.train.banner import introduce
 from carryover.train.check import SplitValidator, validator_of
 from carryover.train.engine import Engine
 from carryover.train.environment import Env
@@ -189,11 +190,6 @@ def _state(spec: Spec, loaded: Loaded | None) -> RunState:
     state = RunState.from_json(loaded.record.body["state"]) if loaded else RunState()
     if spec.lost_step is not None:
         state.lost_steps += max(0, spec.lost_step - state.step)
-    if dist.rank() == 0 and (loaded or spec.lost_step):
-        say(
-            f"attempt {spec.handoff['attempt']} goes on from step {state.step}, epoch {state.epoch + 1}, "
-            f"sample {state.position} of it"
-        )
     return state
 
 
@@ -227,11 +223,27 @@ def _training(
         time_limit=spec.time_limit,
         spent=state.seconds,
     )
+    before = replace(state)
     limits.renew(state)
     if dist.rank() == 0 and (words := limits.time_left(state)):
         say(words)
     curve = _curve(recipe, state, limits)
     metric = find_metric(recipe.optimization.val_metric, parts.task.problem_type)
+    if writer:
+        introduce(
+            spec,
+            parts,
+            writer,
+            before=before,
+            state=state,
+            limits=limits,
+            optimization=recipe.optimization,
+            schedule=recipe.resume.schedule,
+            ranks=dist.world(),
+            device=str(engine.device),
+            metric=metric.name,
+            lost=_lost(spec, state.step),
+        )
     reporter = _reporter(spec, recipe, home, state, limits, metric, writer)
     record = recipe.data.record_samples
     samples = SampleRecord(attempt=spec.handoff["attempt"], step=state.step, device=engine.device) if record else None

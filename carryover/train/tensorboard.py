@@ -1,0 +1,144 @@
+"""Owns the TensorBoard files of a run: the same lines as metrics.jsonl, as scalars, one curve over all attempts.
+
+<run home>/tensorboard/events.out.tfevents.<attempt>.<segment>      ten digits each, so that they are read in order
+
+    attempt 1   START 1   step 10, 20, 30, 40 ......... killed; 40 was saved, with all before it
+    attempt 2             START 41   step 50, 60 ...    whatever a reader has from step 41 on, it drops at START
+
+Files are written with each commit, before its record, as whole files: the newest segment again until it has 64 KiB,
+then another, so that object stores work (they can't append), and a long run costs no more a save than a short one.
+Events are TensorBoard's own messages. Its record writer takes seconds to import, so the frame around them is made here
+(https://github.com/tensorflow/tensorboard/blob/master/tensorboard/summary/writer/record_writer.py).
+"""
+
+import importlib
+import struct
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from carryover.ground.storage import Store
+
+FOLDER = "tensorboard"
+_SEGMENT_BYTES = 64 << 10
+_WHERE = ("step", "epoch", "attempt", "time", "event")
+_SAVE = {"seconds": "save/seconds_blocked", "write_seconds": "save/seconds_behind", "bytes": "save/bytes"}
+
+
+class Events:
+    """The files of one attempt, which goes on from `step`; used by one thread at a time.
+
+    Args:
+        home: the run's folder; looked into once, for a curve that an older version wrote without these files.
+        kept: how many lines of earlier attempts there are.
+    """
+
+    def __init__(self, home: Store, *, step: int, attempt: int, kept: int) -> None:
+        self._home = home
+        self._step = step
+        self._attempt = attempt
+        self._done = kept
+        self._segment = 0
+        self._open = b""
+
+    def content(self, lines: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+        """Return the files to write so that all of `lines` are told: name -> content; asked again, the same ones."""
+        if not self._open:
+            self._begin()
+        if len(self._open) > _SEGMENT_BYTES and len(lines) > self._done:
+            self._segment += 1
+            self._open = _record(_event(lines[self._done], file_version="brain.Event:2"))
+        new = lines[self._done :]
+        self._open += b"".join(_record(event) for line in new for event in _events(line))
+        self._done = len(lines)
+        return {f"{FOLDER}/events.out.tfevents.{self._attempt:010d}.{self._segment:010d}": self._open}
+
+    def _begin(self) -> None:
+        if self._done and not self._home.names(FOLDER):
+            self._done = 0
+        first = {"step": self._step + 1 if self._done else 1, "time": 0.0}
+        self._open = _record(_event(first, file_version="brain.Event:2")) + _record(_event(first, starts=True))
+
+
+def _events(line: Mapping[str, Any]) -> list[bytes]:
+    """Return the messages that a line stands for."""
+    name = line.get("event", "")
+    if name == "start":
+        return [_event({**line, "step": line["step"] + 1}, text=_words(line))]
+    if name == "stop":
+        return [_event(line, text=f"attempt {line['attempt']} ended at step {line['step']}: {line['reason']}")]
+    if name == "save":
+        return [_event(line, scalars={_SAVE[key]: line[key] for key in _SAVE if line.get(key) is not None})]
+    values = {_tag(key): value for key, value in line.items() if key not in _WHERE and value is not None}
+    if "loss" in line:
+        values |= {"attempt": line["attempt"], "epoch": line["epoch"]}
+    return [_event(line, scalars=values)] if values else []
+
+
+def _tag(key: str) -> str:
+    return f"validation/{key.removeprefix('val_')}" if key.startswith("val_") else f"train/{key}"
+
+
+def _words(line: Mapping[str, Any]) -> str:
+    began = f"goes on from step {line['from_step']}" if line["from_step"] else "starts"
+    lost = {None: "; lost steps: not known", 0: ""}.get(line["lost_steps"], f"; lost steps: {line['lost_steps']}")
+    changes = "".join(f"; {key}: {old} -> {new}" for key, (old, new) in line.get("changes", {}).items())
+    return f"attempt {line['attempt']} {began}, ranks: {line['ranks']}, nodes: {line['nodes']}{lost}{changes}"
+
+
+def _event(
+    line: Mapping[str, Any],
+    *,
+    scalars: Mapping[str, float] | None = None,
+    text: str = "",
+    starts: bool = False,
+    file_version: str = "",
+) -> bytes:
+    events, summaries = _messages("event"), _messages("summary")
+    event = events.Event(wall_time=line.get("time", 0.0), step=line["step"])
+    if file_version:
+        event.file_version = file_version
+    if starts:
+        event.session_log.status = events.SessionLog.START
+    if scalars:
+        event.summary.value.extend(
+            summaries.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()
+        )
+    if text:
+        value = event.summary.value.add(tag="attempts")
+        value.metadata.plugin_data.plugin_name = "text"
+        value.metadata.data_class = summaries.DATA_CLASS_TENSOR
+        value.tensor.dtype = _messages("types").DT_STRING
+        value.tensor.tensor_shape.dim.add(size=1)
+        value.tensor.string_val.append(text.encode())
+    return event.SerializeToString()
+
+
+def _messages(name: str) -> Any:
+    """Return TensorBoard's generated module of messages; its attributes are made when it is imported."""
+    return importlib.import_module(f"tensorboard.compat.proto.{name}_pb2")
+
+
+def _record(data: bytes) -> bytes:
+    """Return a message in its frame: length, checksum of the length, the message, checksum of it."""
+    head = struct.pack("<Q", len(data))
+    return head + struct.pack("<I", _masked(head)) + data + struct.pack("<I", _masked(data))
+
+
+def _masked(data: bytes) -> int:
+    crc, table = 0xFFFFFFFF, _table()
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@cache
+def _table() -> list[int]:
+    """Return the table of CRC-32C (Castagnoli, reflected polynomial 0x82F63B78)."""
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table

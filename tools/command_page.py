@@ -79,8 +79,8 @@ def _row(option: click.Option, context: click.Context) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text in which no word is taken for a tag or for emphasis."""
-    return text.replace("<", "&lt;").replace("*", "\\*")
+    """Return text in which no word is taken for a tag, a link or emphasis."""
+    return text.replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
 
 
 def _first(command: click.Command) -> str:

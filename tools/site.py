@@ -3,6 +3,7 @@
     docs/cluster.md: [recipe](../examples/recipe.yaml)     on the forge a link to the file, as it stands
                                                            on the site one to files/examples/recipe.yaml.md, its text
     mkdocs.yml: files/CHANGELOG.md                         the file CHANGELOG.md, as a page
+    mkdocs.yml: examples/notebooks/extend.ipynb            the notebook with its stored outputs
     mkdocs.yml: components/*                               all pages of that folder, its index first
 
 mkdocs calls the functions `on_*` while it builds (hooks in mkdocs.yml). Nothing is written into docs/.
@@ -20,7 +21,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, COPIES = "docs/", "files/"
-_AS_THEY_ARE = (".md", ".ipynb")
+_NOTEBOOK = ".ipynb"
 _LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
 _CODE = re.compile(r"(^ *(?:```|~~~).*?^ *(?:```|~~~)[^\n]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "sh", ".toml": "toml", ".json": "json"}
@@ -36,7 +37,7 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, *, config: Any) -> Files:
     """Add a page for each file outside of docs/ that is linked to or stands in the navigation."""
     pages = [DOCS + file.src_uri for file in files.documentation_pages()]
-    named = {name.removeprefix(COPIES) for name in _named(config.nav) if name.startswith(COPIES)}
+    named = {_origin(name) for name in _named(config.nav) if name.startswith(COPIES) or name.endswith(_NOTEBOOK)}
     waiting = [*pages, *named]
     seen: set[str] = set()
     while waiting:
@@ -46,7 +47,11 @@ def on_files(files: Files, *, config: Any) -> Files:
         seen.add(name)
         if not name.startswith(DOCS) and _place(name) not in files.src_uris:
             level = InclusionLevel.INCLUDED if name in named else InclusionLevel.NOT_IN_NAV
-            files.append(File.generated(config, _place(name), content=_content(name), inclusion=level))
+            if name.endswith(_NOTEBOOK):
+                # Its plugin reads the file itself, from where it lies.
+                files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls, inclusion=level))
+            else:
+                files.append(File.generated(config, _place(name), content=_content(name), inclusion=level))
         if name.endswith(".md"):
             waiting += [found for found, _ in _targets(name) if not found.startswith(DOCS)]
     return files
@@ -55,7 +60,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Turn links between files of the repository into links between pages of the site."""
     place = page.file.src_uri
-    name = place.removeprefix(COPIES) if place.startswith(COPIES) else DOCS + place
+    name = _origin(place)
     if not (ROOT / name).is_file():
         return markdown
     for target, link in _targets(name, markdown):
@@ -78,14 +83,21 @@ def _targets(name: str, markdown: str | None = None) -> Iterator[tuple[str, str]
 
 def _place(name: str) -> str:
     """Return where a file of the repository lies on the site."""
-    if name.startswith(DOCS):
+    if name.startswith(DOCS) or name.endswith(_NOTEBOOK):
         return name.removeprefix(DOCS)
-    return f"{COPIES}{name}" if name.endswith(_AS_THEY_ARE) else f"{COPIES}{name}.md"
+    return f"{COPIES}{name}" if name.endswith(".md") else f"{COPIES}{name}.md"
+
+
+def _origin(place: str) -> str:
+    """Return the file of the repository of a page, which may not exist."""
+    if place.endswith(_NOTEBOOK):
+        return place
+    return place.removeprefix(COPIES) if place.startswith(COPIES) else DOCS + place
 
 
 def _content(name: str) -> str:
     text = (ROOT / name).read_text(encoding="utf-8")
-    if name.endswith(_AS_THEY_ARE):
+    if name.endswith(".md"):
         return text
     language = _LANGUAGES.get(Path(name).suffix, "text")
     return f"# {posixpath.basename(name)}\n\n`{name}`\n\n````{language}\n{text.rstrip()}\n````\n"

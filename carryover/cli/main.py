@@ -17,6 +17,8 @@ from carryover.ground.config import nearest
 COMMANDS = {
     "champion": "carryover.cli.champion:command",
     "checkpoint": "carryover.cli.checkpoint:command",
+    "doctor": "carryover.cli.doctor:command",
+    "curves": "carryover.cli.curves:command",
     "dump-backbone": "carryover.cli.dump_backbone:command",
     "evaluate": "carryover.cli.evaluate:command",
     "explain": "carryover.cli.explain:command",
@@ -25,6 +27,7 @@ COMMANDS = {
     "preflight": "carryover.cli.preflight:command",
     "prepare-data": "carryover.cli.prepare_data:command",
     "promote": "carryover.cli.promote:command",
+    "report": "carryover.cli.report:command",
     "rollback": "carryover.cli.rollback:command",
     "train-ddp": "carryover.cli.train_ddp:command",
     "transfer-train": "carryover.cli.transfer_train:command",

@@ -1,6 +1,7 @@
 """Owns the few words that are said to a Kubernetes API: the only user of its client, which is imported when needed.
 
 create, get, list   trainjobs          list   pods          read   a pod's log
+may, serves, names  what the doctor asks: rights one by one, kinds of object, objects of a kind
 
 In a pod by its service account, elsewhere by KUBECONFIG. What a person can mend is one line; what passes, Unreachable.
 """
@@ -120,6 +121,49 @@ class Cluster:
                 _request_timeout=_TIMEOUT,
             )
             return json.loads(answer.data)["items"]
+
+    def may(self, verb: str, resource: str, group: str = "") -> bool:
+        """Tell whether we have a right in this namespace; `resource` may have a part below it, as pods/log."""
+        resource, _, below = resource.partition("/")
+        asked = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource, "subresource": below}
+        review = {"spec": {"resourceAttributes": {name: value for name, value in asked.items() if value}}}
+        with _answers("ask for our own rights"):
+            answer = self._post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+            return bool(answer["status"]["allowed"])
+
+    def serves(self, group: str, version: str) -> set[str]:
+        """Return the plural names of the kinds that the cluster knows in a group; none where it lacks the group."""
+        try:
+            with _answers(f"ask which kinds there are in {group}"):
+                return {one["name"] for one in self._get(f"/apis/{group}/{version}")["resources"]}
+        except NotThere:
+            return set()
+
+    def names(self, group: str, version: str, plural: str, *, everywhere: bool = False) -> list[str]:
+        """Return the names of the objects of a kind, in this namespace, or of a kind that has none."""
+        place = "" if everywhere else f"/namespaces/{self.namespace}"
+        with _answers(f"list {plural}"):
+            items = self._get(f"/apis/{group}/{version}{place}/{plural}")["items"]
+        return sorted(one["metadata"]["name"] for one in items)
+
+    def _get(self, path: str) -> dict[str, Any]:
+        return self._call(path, "GET", None)
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call(path, "POST", body)
+
+    def _call(self, path: str, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        answer = self._core.api_client.call_api(
+            path,
+            method,
+            body=body,
+            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            auth_settings=["BearerToken"],
+            response_type="object",
+            _return_http_data_only=True,
+            _request_timeout=_TIMEOUT,
+        )
+        return answer
 
     def log(self, pod: str, *, since_seconds: int) -> Iterator[str]:
         """Give a pod's lines as they come, "TIME words" each, until its container ends or the line to it breaks.

@@ -7,6 +7,7 @@
     last.ckpt                     copy of the newest commit record: for people and tools, and a hint for readers
     heartbeat                     moved on by the living attempt (see heartbeat.py)
     lease/                        moved on by who waits for a job that trains the run (see lease.py)
+    report.html  curves/          for people, drawn anew while it trains; nothing reads them
 """
 
 import re

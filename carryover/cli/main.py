@@ -17,8 +17,8 @@ from carryover.ground.config import nearest
 COMMANDS = {
     "champion": "carryover.cli.champion:command",
     "checkpoint": "carryover.cli.checkpoint:command",
-    "doctor": "carryover.cli.doctor:command",
     "curves": "carryover.cli.curves:command",
+    "doctor": "carryover.cli.doctor:command",
     "dump-backbone": "carryover.cli.dump_backbone:command",
     "evaluate": "carryover.cli.evaluate:command",
     "explain": "carryover.cli.explain:command",

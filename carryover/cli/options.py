@@ -153,7 +153,7 @@ def echo_training(result: Mapping[str, Any]) -> None:
     """Print what a training step gives; a node that does not lead gives nothing."""
     if not result:
         return
-    for name in ("uri", "run_key", "checkpoint_uri", "model_step", "step_count", "attempts", "lost_steps"):
+    for name in ("uri", "run_key", "checkpoint_uri", "model_step", "step_count", "attempts", "lost_steps", "report"):
         click.echo(f"{name}: {result[name]}")
     for name, value in result["metrics"].items():
         click.echo(f"{name}: {'undefined' if value is None else format(value, '.4f')}")

@@ -87,7 +87,7 @@ def training_page(facts: Facts, curve: Curve, attempts: Sequence[Attempt], *, fo
         page.section("Attempts", _attempts(attempts)) if attempts else "",
         page.section("Checkpoints", _checkpoints(curve, attempts, facts)),
         page.section("Where it comes from", page.cards(_origins(facts))),
-        page.section("Generations", page.cards([facts.generations])) if facts.generations else "",
+        page.section("Generations", facts.generations) if facts.generations else "",
         page.section("Settings", _settings(facts.settings)),
         page.section("How to go on", page.cards(_ends(facts))),
     ]
@@ -206,10 +206,10 @@ def _checkpoints(curve: Curve, attempts: Sequence[Attempt], facts: Facts) -> str
     sizes = [commit.bytes for commit in commits if commit.bytes is not None]
     pairs: list[tuple[str, object]] = [
         ("commits", f"{len(commits):,}"),
-        ("the loop stood still for a save", _middle(stalls)),
-        ("all together", f"{duration(whole)}{_share(whole, spent)}"),
-        ("written behind the loop", _middle(np.array([save.write_seconds for save in saves]))),
-        ("new bytes written", f"{size(sum(sizes))} in {len(sizes):,} commits" if sizes else "not known"),
+        ("loop stood still", _middle(stalls)),
+        ("in all", f"{duration(whole)}{_share(whole, spent)}"),
+        ("written behind it", _middle(np.array([save.write_seconds for save in saves]))),
+        ("new bytes", f"{size(sum(sizes))} in {len(sizes):,} commits" if sizes else "not known"),
     ]
     if len(saves) < len(commits):
         pairs.append(("known of", f"{len(saves):,} of {len(commits):,} saves; the newest of an attempt is told late"))

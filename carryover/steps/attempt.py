@@ -25,6 +25,7 @@ from carryover.launch import ranks
 from carryover.launch.nodes import Nodes, join_seconds
 from carryover.launch.ranks import Ending
 from carryover.steps import parent as parents
+from carryover.steps import redraw
 from carryover.steps.plan import Plan
 from carryover.train.limits import is_finished
 from carryover.train.spec import Spec
@@ -39,13 +40,17 @@ _ERRORS = {error.exit_code: error for error in (WrongInput, RunAgain, Superseded
 
 @dataclass(frozen=True)
 class Launch:
-    """How ranks are started; nothing of it is kept. `asked` is None where env.num_gpus decides how many."""
+    """How ranks are started; nothing of it is kept. `asked` is None where env.num_gpus decides how many.
+
+    `output` is the folder that gets report and curves while they train too; "" for none.
+    """
 
     asked: int | None
     grace_seconds: float
     trust_pickle: bool
     strict: bool
     nodes: Nodes
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ def lead(plan: Plan, writer: Writer, inputs: Inputs, launch: Launch, count: int)
         words = f"not all of {launch.nodes.count} nodes came within {limit:g} s; the same commands go on"
         return Ending(RunAgain.exit_code, words, -1, "nodes-apart")
 
-    with Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(inputs.scratch)):
+    beat = Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(inputs.scratch))
+    current = redraw.kept_current(plan.home, inputs.scratch, attempt=writer.attempt, output=launch.output)
+    with beat, current:
         _raise(plan, _run(spec, inputs, launch, count, joining))
 
 

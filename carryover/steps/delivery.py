@@ -11,6 +11,7 @@ from carryover.ground import storage
 from carryover.ground.console import say
 from carryover.models.card import CARD, MODELS, ModelCard
 from carryover.models.export import write_model
+from carryover.steps import redraw
 from carryover.steps.model_source import open_model
 from carryover.steps.plan import Plan
 from carryover.steps.results import resolve_store
@@ -59,13 +60,14 @@ def unchanged(why: NothingNew, init_from: str, dataset: str, store: str, output:
         "parent_digest": card.digest,
         "parent_uri": found.folder.uri,
         "transfer": None,
+        "report": redraw.of_model(card, output, store=store),
         "seconds": round(time.monotonic() - started, 3),
         "version": __version__,
     }
 
 
-def result_of(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> dict[str, Any]:
-    """Return what result.json says of a finished run; `seconds` is how long this start took."""
+def result_of(plan: Plan, finish: Record, card: ModelCard, report: str, seconds: float) -> dict[str, Any]:
+    """Return what result.json says of a finished run; `seconds` is how long this start took, `report` where its is."""
     metrics = finish.body["metrics"]
     last = plan.home.latest_claim()
     commits = plan.home.commits()
@@ -88,6 +90,7 @@ def result_of(plan: Plan, finish: Record, card: ModelCard, seconds: float) -> di
         "parent_digest": plan.parent.digest if plan.parent else "",
         "parent_uri": plan.parent.uri if plan.parent else "",
         "transfer": (card.parent or {}).get("transfer"),
+        "report": report,
         "seconds": round(seconds, 3),
         "version": __version__,
     }

@@ -30,6 +30,7 @@ from carryover.launch.job import JobSettings, image_of, read_settings
 from carryover.launch.nodes import PORT, TORCHRUN, TRAINJOB, is_trainjob_node, nodes_of, ranks_asked
 from carryover.models.assembly import choose
 from carryover.steps import parent as parents
+from carryover.steps import redraw
 from carryover.steps.attempt import Launch, follow, inputs_of, lead
 from carryover.steps.delivery import deliver, result_of, unchanged
 from carryover.steps.job_command import Wish, command_of
@@ -160,11 +161,12 @@ def train_ddp(
                 return {}
             return write_result(unchanged(error, init_from, dataset, store, output, started), output, outputs_dir)
         check_gaps(plan.home, strict=strict)
-        launch = Launch(ranks_asked(nproc_per_node), grace_seconds, trust_pickle, strict, nodes)
+        launch = Launch(ranks_asked(nproc_per_node), grace_seconds, trust_pickle, strict, nodes, output)
         if not nodes.leads:
             with under_lease(plan.home.store, lease, lease_seconds, leads=False):
                 return _follow(plan, launch)
         finish = _finished(plan)
+        trained = finish is None
         if finish is None and settings:
             wish = Wish(
                 recipe=recipe,
@@ -185,7 +187,8 @@ def train_ddp(
             with under_lease(plan.home.store, lease, lease_seconds, leads=True):
                 finish = _train(plan, owner, takeover, resume, launch)
         card = deliver(plan, finish, output)
-        return write_result(result_of(plan, finish, card, time.monotonic() - started), output, outputs_dir)
+        report = redraw.finish(plan.home, output, trained=trained)
+        return write_result(result_of(plan, finish, card, report, time.monotonic() - started), output, outputs_dir)
 
 
 def _stop() -> None:

@@ -11,6 +11,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from carryover import __version__
@@ -23,7 +24,7 @@ from carryover.data.manifest import find_dataset
 from carryover.ground import storage
 from carryover.ground.errors import CarryoverError
 from carryover.ground.storage import Store
-from carryover.models.card import CARD, ModelCard, parse_card
+from carryover.models.card import CARD, MODELS, ModelCard, parse_card
 from carryover.report.attempts import RUNNING, Attempt, read_attempts
 from carryover.report.curve import Curve, read_curve
 from carryover.report.curves import Drawn, pictures
@@ -183,12 +184,19 @@ def _lineage(home: RunHome, finish: Record | None, parent: Mapping[str, Any], st
         return ()  # A parent of others, or gone: the parent's card above says what is known.
 
 
+def model_card(home: RunHome) -> ModelCard | None:
+    """Return the card of a finished run's Model, None where it has not finished; its weights are not read."""
+    finish = home.finish_record()
+    return _card(home, finish) if finish else None
+
+
 def _card(home: RunHome, finish: Record) -> ModelCard:
-    """Return the card of the Model that a finish describes; its weights are not read."""
     ref = finish.files.get(CARD)
     if ref is None:
         raise Damaged(f"{home.store.uri}, record {finish.number}: has no card")
-    return parse_card(home.objects.get_file(ref), where=f"{home.store.uri}, record {finish.number}")
+    card = parse_card(home.objects.get_file(ref), where=f"{home.store.uri}, record {finish.number}")
+    # The run may have been moved since.
+    return replace(card, at=storage.join(storage.join(store_of(home.store.uri), MODELS), card.digest))
 
 
 def _commands(run: Mapping[str, Any], home: RunHome, store: str, *, finished: bool) -> list[tuple[str, str]]:

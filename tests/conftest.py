@@ -16,6 +16,8 @@ from tests.support.tiny_bert import save_tiny_bert
 
 # No test asks a hub, and two cores are soon full: set before any test imports torch or transformers.
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+# Hundreds of trainings need no pictures; the tests of pictures ask for them.
+os.environ.setdefault("CARRYOVER_CURVES_SECONDS", "0")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 S3_SERVER = pytest.StashKey[str]()

@@ -12,6 +12,7 @@ from kfp import compiler, dsl
 def train_ddp(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
     store: str,
     dataset: dsl.Input[dsl.Dataset] = None,
     dataset_uri: str = "",
@@ -39,6 +40,7 @@ def train_ddp(
     Args:
         model: The trained model, with all that inference needs.
         metrics: Scores of the chosen weights on the validation rows.
+        report: One HTML page: curves over all attempts, what saves cost, what was lost, lineage.
         store: URI that keeps all that lasts, checkpoints too, e.g. s3://bucket/carryover.
         dataset: The Dataset to train on; or dataset_uri.
         dataset_uri: Its canonical URI instead of the artifact.
@@ -65,6 +67,8 @@ def train_ddp(
         optimizer_steps: Optimizer steps of the run.
         lost_steps: Optimizer steps that had to be done again after stops.
     """
+    import shutil
+
     from carryover.steps.component import at_most_one, exit_codes, finite_metrics, metadata, one_of
     from carryover.steps.train_ddp import train_ddp as step
 
@@ -92,6 +96,7 @@ def train_ddp(
         model.metadata.update(metadata(result))
         for name, value in finite_metrics(result["metrics"]).items():
             metrics.log_metric(name, value)
+        shutil.copyfile(result["report"], report.path)
         return (
             result["uri"],
             result["run_key"],

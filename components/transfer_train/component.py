@@ -12,6 +12,7 @@ from kfp import compiler, dsl
 def transfer_train(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
     store: str,
     backbone: dsl.Input[dsl.Model] = None,
     backbone_uri: str = "",
@@ -38,6 +39,7 @@ def transfer_train(
     Args:
         model: The trained model, with all that inference needs; its card says which weights were taken.
         metrics: Scores of the chosen weights on the validation rows.
+        report: One HTML page: curves over all attempts, what saves cost, what was lost, lineage.
         store: URI that keeps all that lasts, checkpoints too, e.g. s3://bucket/carryover.
         backbone: The Backbone or Model that the new task starts from; or backbone_uri.
         backbone_uri: Its canonical URI instead of the artifact, run:KEY, champion:NAME, any checkpoint, or a hub name.
@@ -63,6 +65,8 @@ def transfer_train(
         optimizer_steps: Optimizer steps of the run.
         lost_steps: Optimizer steps that had to be done again after stops.
     """
+    import shutil
+
     from carryover.steps.component import exit_codes, finite_metrics, metadata, one_of
     from carryover.steps.transfer_train import transfer_train as step
 
@@ -88,6 +92,7 @@ def transfer_train(
         model.metadata.update(metadata(result))
         for name, value in finite_metrics(result["metrics"]).items():
             metrics.log_metric(name, value)
+        shutil.copyfile(result["report"], report.path)
         return (
             result["uri"],
             result["run_key"],

@@ -22,6 +22,8 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, COPIES = "docs/", "files/"
 _NOTEBOOK = ".ipynb"
+_LONG = re.compile(r"<td><code>([\w.]{25,})</code>")
+_JOINT, _BREAK = re.compile(r"(?<=[._])(?=\w)"), "<wbr>"
 _LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
 _CODE = re.compile(r"(^ *(?:```|~~~).*?^ *(?:```|~~~)[^\n]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "sh", ".toml": "toml", ".json": "json"}
@@ -69,6 +71,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             there = posixpath.relpath(_place(target), posixpath.dirname(place) or ".")
             markdown = markdown.replace(f"]({link})", f"]({there}{'#' + anchor if anchor else ''})")
     return markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Let long dotted names in tables break behind a dot or an underscore, and nowhere else."""
+    return _LONG.sub(lambda found: f'<td><code class="long">{_JOINT.sub(_BREAK, found[1])}</code>', html)
 
 
 def _targets(name: str, markdown: str | None = None) -> Iterator[tuple[str, str]]:

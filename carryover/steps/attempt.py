@@ -28,6 +28,7 @@ from carryover.steps import parent as parents
 from carryover.steps import redraw
 from carryover.steps.plan import Plan
 from carryover.train.limits import is_finished
+from carryover.train.listeners import heard, listeners_of
 from carryover.train.spec import Spec
 
 RANK_MODULE = "carryover.train.rank"
@@ -89,8 +90,11 @@ def lead(plan: Plan, writer: Writer, inputs: Inputs, launch: Launch, count: int)
 
     beat = Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(inputs.scratch))
     current = redraw.kept_current(plan.home, inputs.scratch, attempt=writer.attempt, output=launch.output)
-    with beat, current:
-        _raise(plan, _run(spec, inputs, launch, count, joining))
+    others = listeners_of(plan.home, plan.run_key, plan.recipe.flat())
+    with beat, current, heard(inputs.scratch, plan.home, others) as hearing:
+        ending = _run(spec, inputs, launch, count, joining)
+        hearing.exit_code = ending.exit_code
+        _raise(plan, ending)
 
 
 def follow(plan: Plan, inputs: Inputs, launch: Launch, count: int) -> None:

@@ -88,7 +88,8 @@ def test_one_curve_over_a_kill_and_a_stop(card: DatasetCard, tmp_path: Path, cap
     assert all({"step", "epoch", "attempt", "time"} <= set(line) for line in lines)
     assert all(line["val_loss"] > 0 for line in lines if "val_roc_auc" in line)
     saves = events(lines, "save")
-    assert [line["step"] for line in saves][:4] == [6, 7, 8, 11], "the one of step 3 was lost"
+    saved = {line["step"] for line in saves}
+    assert 3 not in saved and {7, 8, 24} <= saved, "what the save cost after which it was killed was lost"
     assert all(line["bytes"] > 1000 and 0 <= line["seconds"] < line["write_seconds"] + 5 for line in saves)
 
 

@@ -8,6 +8,7 @@ RunAgain                       --> and how to go on: the same cell
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 
 from carryover.ground import console, failures
@@ -24,7 +25,7 @@ def spoken() -> Iterator[None]:
         CarryoverError: with `exit_code`, and a message of one line; never SystemExit.
     """
     try:
-        with console.shown_by(print) if _in_notebook() else contextlib.nullcontext():
+        with _cell() if _in_notebook() else contextlib.nullcontext():
             yield
     except Exception as error:
         ours = failures.named(error)
@@ -38,8 +39,17 @@ def spoken() -> Iterator[None]:
         raise ours from error
 
 
+@contextlib.contextmanager
+def _cell() -> Iterator[None]:
+    """Print lines as the cell's own output: a kernel's stderr would be a red box around each of them."""
+    with console.shown_by(print), warnings.catch_warnings():
+        # (tqdm's word to those who lack ipywidgets; none of our lines need them.)
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield
+
+
 def _in_notebook() -> bool:
-    """Tell whether a kernel runs us; its stderr would be a red box around each line."""
+    """Tell whether a kernel runs us."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 

@@ -28,12 +28,11 @@ _GROUP_ROWS = 65_536
 
 
 def is_table(given: object) -> bool:
-    """Tell rows in memory from the URIs of files."""
-    if isinstance(given, (str, os.PathLike)):
-        return False
-    if isinstance(given, Sequence):
-        return bool(given) and all(isinstance(row, Mapping) for row in given)
-    return given is not None
+    """Tell rows in memory, which may be wrong ones, from all else."""
+    if isinstance(given, Mapping) or hasattr(given, STREAM) or callable(getattr(given, "with_format", None)):
+        return True
+    several = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+    return several and len(given) > 0 and all(isinstance(row, Mapping) for row in given)
 
 
 def arrow_of(rows: Any, *, what: str) -> "pa.Table":

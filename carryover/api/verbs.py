@@ -227,7 +227,7 @@ def _several(given: Any) -> Sequence[Any]:
 
 def _sources(given: Any, *, store: str, what: str) -> list[str]:
     return [
-        source_of(one, store=store, what=what) if is_table(one) else os.fspath(one)
+        os.fspath(one) if isinstance(one, (str, os.PathLike)) else source_of(one, store=store, what=what)
         for one in _several(given)
-        if not isinstance(one, str) or one
+        if one != ""
     ]

@@ -41,8 +41,10 @@ def cluster(namespace: str) -> Iterator[Finding]:
     yield Finding("cluster", OK, f"answers; namespace {here.namespace}")
     yield from _trainer(here, trainer)
     argo = here.serves("argoproj.io", "v1alpha1")
-    text = "installed" if "workflows" in argo else "not installed; only pipelines and Argo templates need it"
-    yield Finding("argo", OK if "workflows" in argo else WARN, text)
+    if "workflows" in argo:
+        yield Finding("argo", OK, "installed")
+    else:
+        yield Finding("argo", WARN, "not installed", "install Kubeflow Pipelines or Argo where pipelines shall run")
     if "workflowtaskresults" in argo:
         yield from _rights(here, EXECUTOR, "argo rights", "kubectl apply -k manifests/argo (docs/cluster.md)")
     yield _queues(here)

@@ -4,6 +4,7 @@ POST trainjobs    held against the published schema, closed: a field that is not
 the controller    numNodes processes with the job's command and the environment that Trainer gives; when one ends, the
                   rules of manifests/trainer/runtime.yaml say whether all start again, counted or not, or the job fails
 GET pods, log     what of them a cluster would show; a log can be followed
+reviews, kinds    which rights we have, which kinds there are, and the names of the objects of some
 
 Every request is noted as "verb resource". What it is not: no scheduler, no images, no network of a job's own.
 """
@@ -122,6 +123,8 @@ class KubeServer:
         history: every pod that ever ran, oldest first.
         restarts: name -> "counted" or "uncounted" for each time that all its pods were started again.
         held_back: whether new jobs are suspended, as Kueue does until there is room for them.
+        refused: "verb resource" that a review says no to.
+        kinds: "group/version" -> plural -> names of its objects, of what the doctor looks at.
     """
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str]) -> None:
@@ -132,6 +135,10 @@ class KubeServer:
         self.history: list[PodRun] = []
         self.restarts: dict[str, list[str]] = {}
         self.held_back = False
+        self.refused: set[str] = set()
+        self.kinds: dict[str, dict[str, list[str]]] = {
+            "trainer.kubeflow.org/v1alpha1": {"trainjobs": [], "clustertrainingruntimes": ["carryover-ddp"]}
+        }
         self._environment = dict(environment)
         self._rules = yaml.safe_load(RUNTIME.read_text())["spec"]["template"]["spec"]
         versions = yaml.safe_load(SCHEMA.read_text())["spec"]["versions"]
@@ -176,6 +183,16 @@ class KubeServer:
         """Lose a pod as with its machine: no process of it gets a word out."""
         pod.disrupted = True
         pod.tree.kill()
+
+    def kinds_at(self, path: str) -> tuple[int, Mapping[str, Any]]:
+        """Return the answer to who asks for the kinds of a group, or for the objects of one of them."""
+        _, _, group, version, *rest = path.split("/")
+        kinds = self.kinds.get(f"{group}/{version}")
+        if kinds is None or (rest and rest[-1] not in kinds):
+            return 404, _status(404, "the server could not find the requested resource")
+        if not rest:
+            return 200, {"resources": [{"name": name} for name in kinds]}
+        return 200, {"items": [{"metadata": {"name": name}} for name in kinds[rest[-1]]]}
 
     def condition(self, name: str, kind: str) -> Mapping[str, Any] | None:
         found = self.jobs.get(name, {}).get("status", {}).get("conditions", ())
@@ -388,10 +405,16 @@ def _handler(server: KubeServer) -> Callable[..., BaseHTTPRequestHandler]:
                 with contextlib.suppress(ConnectionError):
                     self._log(pod, query)
             else:
-                self._answer(404, _status(404, "the server could not find the requested resource"))
+                self._answer(*server.kinds_at(url.path))
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path.endswith("/selfsubjectaccessreviews"):
+                asked = body["spec"]["resourceAttributes"]
+                what = "/".join(asked[word] for word in ("resource", "subresource") if word in asked)
+                allowed = f"{asked['verb']} {what}" not in server.refused
+                self._answer(201, {"status": {"allowed": allowed}})
+                return
             assert urlsplit(self.path).path == _JOBS
             self._note("create", "trainjobs")
             self._answer(*server.create(body))

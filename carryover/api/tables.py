@@ -8,7 +8,6 @@ written as it is given; prepare-data reads it as it reads any other.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,8 +30,9 @@ def is_table(given: object) -> bool:
     """Tell rows in memory, which may be wrong ones, from all else."""
     if isinstance(given, Mapping) or hasattr(given, STREAM) or callable(getattr(given, "with_format", None)):
         return True
-    several = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
-    return several and len(given) > 0 and all(isinstance(row, Mapping) for row in given)
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        return False
+    return len(given) > 0 and all(isinstance(row, Mapping) for row in given)
 
 
 def arrow_of(rows: Any, *, what: str) -> "pa.Table":

@@ -95,12 +95,31 @@ def scatter_chart(truth: np.ndarray, predictions: np.ndarray) -> str:
     truth, predictions = truth[keep], predictions[keep]
     both = _range(np.concatenate([truth, predictions]))
     axes = Axes(both, both)
-    dots = [
-        f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
-        for x, y in (axes.place(*point) for point in zip(truth.tolist(), predictions.tolist(), strict=True))
-    ]
     line = _line("ideal", axes.place(both[0], both[0]), axes.place(both[1], both[1]))
-    return drawing(axes, [line, *dots], "True value", "Prediction", "Predictions over true values")
+    drawn = [line, *_dots(axes, truth, predictions)]
+    return drawing(axes, drawn, "True value", "Prediction", "Predictions over true values")
+
+
+def residuals_chart(predictions: np.ndarray, errors: np.ndarray) -> str:
+    """Return errors over predictions with the line of no error; at most MOST_POINTS points."""
+    keep = _spread(len(errors), MOST_POINTS)
+    axes = Axes(_range(predictions[keep]), _range(np.append(errors[keep], 0.0)))
+    line = _line("ideal", axes.place(axes.x[0], 0), axes.place(axes.x[1], 0))
+    drawn = [line, *_dots(axes, predictions[keep], errors[keep])]
+    return drawing(axes, drawn, "Prediction", "Prediction minus true value", "Errors over predictions")
+
+
+def normal_chart(errors: np.ndarray) -> str:
+    """Return sorted errors, in units of their standard deviation, over what a normal distribution would give."""
+    from scipy.special import ndtri
+
+    ordered = np.sort((errors - errors.mean()) / errors.std())
+    expected = ndtri((np.arange(len(ordered)) + 0.5) / len(ordered))
+    keep = _spread(len(ordered), MOST_POINTS)
+    axes = Axes(_range(expected), _range(np.concatenate([ordered, expected])))
+    line = _line("ideal", axes.place(axes.x[0], axes.x[0]), axes.place(axes.x[1], axes.x[1]))
+    drawn = [line, *_dots(axes, expected[keep], ordered[keep])]
+    return drawing(axes, drawn, "Normal distribution", "Errors, standardised", "Errors against a normal distribution")
 
 
 def histogram_chart(values: np.ndarray, *, x_title: str, label: str) -> str:
@@ -192,6 +211,11 @@ def _tick(value: float) -> str:
 
 def _line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str:
     return f'<line class="{kind}" x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"/>'
+
+
+def _dots(axes: Axes, x: np.ndarray, y: np.ndarray) -> list[str]:
+    places = (axes.place(*point) for point in zip(x.tolist(), y.tolist(), strict=True))
+    return [f'<circle class="dot" cx="{across:.1f}" cy="{down:.1f}" r="3"/>' for across, down in places]
 
 
 def _pair(point: tuple[float, float]) -> str:

@@ -1,7 +1,7 @@
 """Owns the report of an evaluation: scores, and for each dataset what its kind of answers has to show.
 
-Evaluation   scores   Shown:  classes.py   confusion matrix, ROC curve
-                              numbers.py   scatter plot, errors
+Evaluation   scores   Shown:  classes.py   confusion matrix, curves, calibration, worst mistakes
+                              numbers.py   scatter plot, errors from several sides, worst mistakes
                               boxes.py     scores of classes, pictures with boxes
                               masks.py     scores of classes, pictures beside masks
 """
@@ -55,11 +55,13 @@ def evaluation_page(
     foot: str,
     before: str = "",
     after: str = "",
+    lineage: str = "",
 ) -> str:
     """Return the HTML page; all texts are plain, `facts` are what is known of the model.
 
     Args:
         before, after: sections around the Datasets' own, as HTML.
+        lineage: the last section, as HTML.
     """
     body = [before]
     for evaluation in evaluations:
@@ -67,6 +69,8 @@ def evaluation_page(
         body.append(page.tiles(evaluation.metrics.items()))
         body.append(page.cards(evaluation.shown.cards()))
     body.append(after)
-    body.append("<h2>Model</h2>" + page.cards([page.card("Where it comes from", page.facts(facts), wide=True)]))
+    body.append(
+        "<h2>Model</h2>" + page.cards([page.card("Where it comes from", page.facts(facts), wide=True)]) + lineage
+    )
     style = "".join(dict.fromkeys(evaluation.shown.style for evaluation in evaluations))
     return page.page(title, lead, body, foot=foot, style=style)

@@ -17,11 +17,11 @@ def gate_section(decision: Decision) -> str:
     """Return what came of the gate: the verdict, why, and both scores on every Dataset."""
     assert decision.gain is not None
     verdict = "accepted" if decision.accepted else "not accepted"
-    colour = "--accent-rgb" if decision.accepted else "--wrong-rgb"
+    colour = "--accent" if decision.accepted else "--warn"
     rows = [_compared("gain", decision.gain, 1), *(_compared("forgetting", one, -1) for one in decision.forgetting)]
     heads = ["Measured on", "What", "Rows", "Model", "Baseline", "Difference", "95 % interval"]
     words = (
-        f'<p><b style="color: rgb(var({colour}))">{verdict}</b> · {escape(decision.reason)}</p>'
+        f'<p><b style="color: var({colour})">{verdict}</b> · {escape(decision.reason)}</p>'
         + page.table(heads, rows, numeric=2)
         + f'<p class="soft">Scores are {escape(decision.metric)}. A difference above 0 is a gain where gain is '
         "measured, and a loss where forgetting is. Intervals: paired bootstrap over the rows.</p>"
@@ -73,9 +73,9 @@ def _cell(matrix: TaskMatrix, stage: int, task: int) -> str:
     value, flat, column = float(matrix.scores[stage, task]), float(matrix.constant[task]), matrix.scores[:, task]
     best = float(column.max() if matrix.greater_is_better else column.min())
     share = (value - flat) / (best - flat) if best != flat else 0.0
-    shade = min(max(share, 0.0), 1.0) * 0.6 if math.isfinite(share) else 0.0
+    shade = min(max(share, 0.0), 1.0) * 0.5 if math.isfinite(share) else 0.0
     frame = "; outline: 2px solid var(--accent)" if matrix.learned[task] == stage else ""
-    return f'<td style="background: rgb(var(--accent-rgb) / {shade:.3f}){frame}">{_or_dash(value)}</td>'
+    return f'<td style="background: rgb(var(--right-rgb) / {shade:.3f}){frame}">{_or_dash(value)}</td>'
 
 
 def _classes(history: History) -> str:
@@ -104,8 +104,8 @@ def _classes(history: History) -> str:
 def _loss(lost: float) -> str:
     if math.isnan(lost):
         return "-"
-    shade = min(max(lost, 0.0), 1.0) * 0.75
-    style = f"background: rgb(var(--wrong-rgb) / {shade:.3f}); padding: 1px 6px; border-radius: 4px"
+    shade = min(max(lost, 0.0), 1.0) * 0.5
+    style = f"background: rgb(var(--miss-rgb) / {shade:.3f}); padding: 1px 6px; border-radius: 4px"
     return f'<span style="{style}">{_signed(lost)}</span>'
 
 

@@ -4,7 +4,8 @@ The picture is one file that fetches nothing, in the reader's light or dark mode
 """
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carryover.carry.lineage import Known
@@ -15,6 +16,8 @@ WIDTH, PAD, LINE, GAP, VALUES = 720, 16, 20, 44, 100
 # At 13 px a line of the box holds about so many letters.
 LETTERS = 82
 SHORT = 12
+# Generations that an evaluation's page names.
+MOST_SHORT = 6
 STYLE = """
 .lineage { color-scheme: light dark; --box: #ffffff; --edge: #c9d1dd; --ink: #1b1f27; --soft: #5c6675; --gone: #c95237;
   --accent: #2f5fd0; max-width: 720px; font: 13px system-ui, "Segoe UI", Roboto, sans-serif }
@@ -52,12 +55,39 @@ def lineage_text(known: Sequence[Known]) -> str:
 OLDER = "something older, which is not recorded"
 # Read upwards in text and downwards in the drawing.
 _BY = {"extend": "extends", "transfer": "took weights of", "dump": "was dumped from"}
+_FROM = {"extend": "extends", "transfer": "took weights of", "dump": "dumped from"}
 _INTO = {"extend": "extended to", "transfer": "gave weights to", "dump": "dumped as"}
 
 
 def lineage_svg(known: Sequence[Known]) -> str:
     """Return a lineage as a drawing that is a file by itself."""
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{_drawing(known)}\n'
+
+
+def lineage_short(nodes: Sequence[Mapping[str, Any]], *, uri: str) -> str:
+    """Return a section that tells where a Model comes from, the newest first, and the command that tells all.
+
+    Args:
+        nodes: as `chain` gives them, the oldest first.
+        uri: of the Model.
+    """
+    items = []
+    for one in reversed(nodes[-MOST_SHORT:]):
+        scores = ", ".join(f"{name} {number(value)}" for name, value in one.get("metrics", {}).items())
+        rows = f"{one['rows']:,} train rows" if one.get("rows") else ""
+        made = str(one.get("made", ""))[:16].replace("T", " ")
+        words = [made, rows, scores, f"{_FROM.get(one['by'], one['by'])} the one below" if one.get("by") else ""]
+        title = f"<b>{escape(one['kind'])}</b> <code>{escape(str(one['digest'])[:SHORT])}</code>"
+        items.append(f'<li>{title} <span class="soft">{escape(" · ".join(filter(None, words)))}</span></li>')
+    older = len(nodes) - len(items)
+    more = page.note(f"and {older:,} older") if older else ""
+    command = shlex.join(["carryover", "lineage", uri, "--html", "lineage.html"])
+    tail = f'<p class="soft">What was changed on the way, and what is still there: <code>{escape(command)}</code></p>'
+    return page.section("Lineage", page.cards([page.card("Newest first", _list(items) + more + tail, wide=True)]))
+
+
+def _list(items: Sequence[str]) -> str:
+    return f'<ul class="plain">{"".join(items)}</ul>'
 
 
 def lineage_page(known: Sequence[Known], *, foot: str) -> str:

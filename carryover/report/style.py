@@ -3,10 +3,13 @@
 STYLE = """
 :root { color-scheme: light dark; --paper: #fbfbfd; --card: #ffffff; --ink: #1b1f27; --soft: #5c6675; --line:
   #e1e5ec; --accent: #2f5fd0; --accent-rgb: 47 95 208; --wrong-rgb: 201 82 55; --grid: #e9ecf2; --warn: #a33a1c;
+  --right-rgb: 47 95 208; --miss-rgb: 201 82 55;
   --s0: #2f5fd0; --s1: #b8431f; --s2: #0f7a5c; --s3: #8244b8; --s4: #8f6200; --s5: #5c6675 }
 @media (prefers-color-scheme: dark) { :root { --paper: #12151b; --card: #1a1f28; --ink: #e8ebf1; --soft:
   #9aa5b5; --line: #2c3442; --accent: #84a9ff; --accent-rgb: 132 169 255; --wrong-rgb: 255 138 108; --grid:
-  #272e3a; --warn: #ff9d82; --s0: #84a9ff; --s1: #ff9d82; --s2: #52d1ad; --s3: #cda4ff; --s4: #e6b84c; --s5: #9aa5b5 } }
+  #272e3a; --warn: #ff9d82;
+  --right-rgb: 58 98 200; --miss-rgb: 172 68 44;
+  --s0: #84a9ff; --s1: #ff9d82; --s2: #52d1ad; --s3: #cda4ff; --s4: #e6b84c; --s5: #9aa5b5 } }
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", Roboto,
   "Helvetica Neue", sans-serif; font-variant-numeric: tabular-nums }
@@ -45,7 +48,7 @@ table.matrix { width: auto; border-spacing: 3px; border-collapse: separate }
 table.matrix th { border: 0; font-weight: 500 }
 table.matrix td { border: 0; border-radius: 5px; text-align: center; min-width: 54px; padding: 8px 6px;
   line-height: 1.25 }
-table.matrix small { display: block; font-size: 11px; opacity: .75 }
+table.matrix small { display: block; font-size: 11px; opacity: .85 }
 table.matrix th.side { text-align: right; vertical-align: middle }
 table.matrix.dense tr:first-child th:not(.side) { writing-mode: vertical-rl; transform: rotate(180deg);
   max-width: none; max-height: 120px; text-align: left }
@@ -104,5 +107,13 @@ blockquote { margin: 0 0 8px; padding: 4px 12px; border-left: 3px solid var(--li
 .twice span { display: block; height: 7px; border-radius: 3px; background: rgb(var(--accent-rgb) / .75) }
 .twice .was { background: none; border: 1.5px solid var(--s1) }
 footer { margin-top: 40px; color: var(--soft); font-size: 13px }
+@media (max-width: 480px) {
+  main { padding: 20px 12px 40px }
+  .card { padding: 14px 14px }
+  svg text { font-size: 15px }
+  table.matrix.large td { min-width: 72px; height: 60px; font-size: 18px }
+  table.matrix th.side.soft { white-space: normal; max-width: 76px }
+  .facts td.key { max-width: 9em }
+}
 @media print { .card, .tile { break-inside: avoid } }
 """

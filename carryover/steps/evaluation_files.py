@@ -15,12 +15,14 @@ import pyarrow as pa
 from carryover.carry.answers import Answers
 from carryover.carry.forgetting import History
 from carryover.carry.gate import Decision
+from carryover.carry.lineage import chain
 from carryover.data.manifest import DatasetCard
 from carryover.ground import storage
 from carryover.ground.digests import canonical, digest, short
 from carryover.models.card import ModelCard
 from carryover.report.evaluation import Evaluation, evaluation_page
 from carryover.report.forgetting import gate_section, history_section
+from carryover.report.lineage import lineage_short
 from carryover.steps.results import plain
 
 EVALUATIONS = "evaluations"
@@ -107,13 +109,14 @@ class Findings:
             foot="Made by carryover evaluate",
             before=gate_section(self.decision) if self.decision.gain else "",
             after=history_section(self.history) if self.history else "",
+            lineage=lineage_short(chain(model), uri=model.at),
         )
 
 
 def _facts(model: ModelCard) -> list[tuple[str, object]]:
     families = ", ".join(branch["name"] for branch in model.assembly["branches"])
     joined = f", joined by {model.assembly['fusion']['name']}" if model.assembly["fusion"] else ""
-    return [
+    known: list[tuple[str, object]] = [
         ("Model", model.digest),
         ("Place", model.at),
         ("Label", f"{model.schema.label} ({model.schema.problem_type})"),
@@ -123,6 +126,8 @@ def _facts(model: ModelCard) -> list[tuple[str, object]]:
         ("Trained on", model.dataset.get("uri", "")),
         *((f"{name} at training", f"{value:.6g}") for name, value in model.metrics.items() if value is not None),
     ]
+    # One that was never trained has no run and no data.
+    return [(name, value) for name, value in known if value not in ("", 0)]
 
 
 def write(store: str, output: str, files: Mapping[str, bytes], asked: Mapping[str, Any]) -> str:

@@ -62,3 +62,75 @@ def class_scores(matrix: np.ndarray) -> list[ClassScores]:
         f1 = 2 * right / max(support + predicted, 1)
         found.append(ClassScores(support, predicted, precision, recall, f1))
     return found
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision over recall, from all rows (recall 1) to none (recall 0, precision 1); arrays float64[P].
+
+    Attributes:
+        average: average precision, the sum of precisions weighted by the steps of recall; no trapezoids.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    average: float
+
+
+def precision_recall(targets: np.ndarray, probabilities: np.ndarray, *, positive: int) -> PrecisionRecall | None:
+    """Return precision over recall of one class against all others, None where a class has no row; see `roc`.
+
+    Args:
+        targets: class indices int64[N].
+        probabilities: float64[N, C].
+    """
+    is_positive = targets == positive
+    if is_positive.all() or not is_positive.any() or not np.isfinite(probabilities).all():
+        return None
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(is_positive, probabilities[:, positive])
+    return PrecisionRecall(precision, recall, float(average_precision_score(is_positive, probabilities[:, positive])))
+
+
+def area(curve: Roc) -> float:
+    """Return the area under a ROC curve."""
+    return float(np.trapezoid(curve.tpr, curve.fpr))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What comes of taking rows as positive whose probability is `at` or more; a share of nothing is NaN."""
+
+    at: float
+    taken: int
+    precision: float
+    recall: float
+    f1: float
+    false_positive_rate: float
+
+
+def at_threshold(is_positive: np.ndarray, probability: np.ndarray, at: float) -> Threshold:
+    """Return what a threshold brings.
+
+    Args:
+        is_positive: bool[N].
+        probability: of the positive class, float64[N].
+    """
+    taken = probability >= at
+    right, positives = int((taken & is_positive).sum()), int(is_positive.sum())
+    rows, negatives = int(taken.sum()), len(is_positive) - positives
+    precision = right / rows if rows else float("nan")
+    recall = right / positives if positives else float("nan")
+    rate = (rows - right) / negatives if negatives else float("nan")
+    return Threshold(at, rows, precision, recall, 2 * right / max(rows + positives, 1), rate)
+
+
+def best_threshold(is_positive: np.ndarray, probability: np.ndarray) -> Threshold:
+    """Return the threshold with the greatest F1, among the probabilities that were told; the highest of equal ones."""
+    order = np.argsort(-probability, kind="stable")
+    told, right = probability[order], np.cumsum(is_positive[order])
+    # Rows of one probability are taken together.
+    ends = np.flatnonzero(np.append(np.diff(told) != 0, True))
+    f1 = 2 * right[ends] / np.maximum(ends + 1 + is_positive.sum(), 1)
+    return at_threshold(is_positive, probability, float(told[ends[int(f1.argmax())]]))

@@ -3,14 +3,20 @@
 import io
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from carryover.steps.evaluate import evaluate
 from carryover.steps.prepare_data import prepare_data
 from tests.data.support import reviews, write
+from tests.evaluate.models import fit_model
+from tests.support.tiny_bert import save_tiny_bert
+from tests.support.tiny_clip import save_tiny_clip
+from tests.support.toy_colours import install, write_toy
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30)}
 
@@ -132,3 +138,85 @@ def masks_card(folder: Path) -> Path:
     """A data card of masks."""
     prepared(folder, masks_source(folder), label="mask", problem_type="semantic_segmentation")
     return folder / "out" / "dataset.html"
+
+
+def evaluation_of_text(folder: Path) -> Path:
+    """An evaluation of a binary problem, told from text and numbers, against a baseline and with stages."""
+    rows = [{**row, "label": "good" if "red" in row["text"] else "bad"} for row in reviews(500)]
+    data = prepared(folder, write(folder / "rows.csv", rows), label="label", test_fraction=0.3, train_fraction=0.6)
+    store, text = str(folder / "store"), save_tiny_bert(folder / "bert")
+    model = {"names": ["hf_text"], "hf_text": {"checkpoint_name": str(text)}}
+    both = [fit_model(data["uri"], store, folder, model=model, steps=steps) for steps in (2, 12)]
+    evaluate(
+        model=both[1],
+        baseline=both[0],
+        stage=[both[0]],
+        dataset=[data["uri"]],
+        min_gain=0.0,
+        store=store,
+        output=str(folder / "scored"),
+    )
+    return folder / "scored" / "report.html"
+
+
+def evaluation_of_images(folder: Path) -> Path:
+    """An evaluation of three classes of images, with a CLIP checkpoint that was never trained on them."""
+    for path, colour, _ in squares(folder / "all", 80):
+        (folder / "images" / colour).mkdir(parents=True, exist_ok=True)
+        path.rename(folder / "images" / colour / path.name)
+    data = prepared(folder, folder / "images", label="label", test_fraction=0.4, train_fraction=0.5)
+    clip = save_tiny_clip(folder / "clip")
+    evaluate(zero_shot=str(clip), dataset=[data["uri"]], store=str(folder / "store"), output=str(folder / "scored"))
+    return folder / "scored" / "report.html"
+
+
+def evaluation_of_many_classes(folder: Path) -> Path:
+    """An evaluation of more classes than a matrix has room for numbers."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for number in range(900):
+        kind = number % 30
+        a, b = draw.normal(kind % 6, 0.4), draw.normal(kind // 6, 0.4)
+        rows.append({"a": round(a, 3), "b": round(b, 3), "kind": f"a class with a long name, number {kind}"})
+    data = prepared(folder, write(folder / "rows.csv", rows), label="kind", test_fraction=0.3, train_fraction=0.6)
+    return _scored(folder, data["uri"])
+
+
+def evaluation_of_numbers(folder: Path) -> Path:
+    """An evaluation of a regression whose errors grow with the value."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for a, b in draw.normal(size=(800, 2)):
+        rows.append({"a": a, "b": b, "price": 100 + 20 * a + 5 * b + draw.normal() * (2 + a * a)})
+    data = prepared(folder, write(folder / "rows.csv", rows), label="price", test_fraction=0.3, train_fraction=0.6)
+    return _scored(folder, data["uri"])
+
+
+def _scored(folder: Path, dataset: str) -> Path:
+    store = str(folder / "store")
+    table = {"numerical_mlp": {"hidden_size": 16}, "names": ["numerical_mlp"]}
+    model = fit_model(dataset, store, folder, model=table, steps=120)
+    evaluate(model=model, dataset=[dataset], store=store, output=str(folder / "scored"))
+    return folder / "scored" / "report.html"
+
+
+def evaluation_of_boxes(folder: Path) -> Path:
+    """An evaluation of boxes that are off by some pixels."""
+    return _found(folder, boxes_source(folder, 60), shift=3.0)
+
+
+def evaluation_of_masks(folder: Path) -> Path:
+    """An evaluation of masks that are off by some pixels."""
+    return _found(folder, masks_source(folder, 60), shift=2.0, label="mask", problem_type="semantic_segmentation")
+
+
+def _found(folder: Path, source: Path, *, shift: float, **arguments: Any) -> Path:
+    sys.path.insert(0, install(folder / "plugin"))
+    try:
+        data = prepared(folder, source, test_fraction=0.4, train_fraction=0.5, **arguments)
+        store = str(folder / "store")
+        model = write_toy(data["uri"], store, shift=shift, colours=tuple(COLOURS))
+        evaluate(model=model, dataset=[data["uri"]], store=store, output=str(folder / "scored"))
+    finally:
+        sys.path.remove(str(folder / "plugin"))
+    return folder / "scored" / "report.html"

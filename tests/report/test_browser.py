@@ -21,6 +21,12 @@ PAGES = {
     "data card of images": "tests.report.pages:images_card",
     "data card of boxes": "tests.report.pages:boxes_card",
     "data card of masks": "tests.report.pages:masks_card",
+    "evaluation of text": "tests.report.pages:evaluation_of_text",
+    "evaluation of images": "tests.report.pages:evaluation_of_images",
+    "evaluation of many classes": "tests.report.pages:evaluation_of_many_classes",
+    "evaluation of numbers": "tests.report.pages:evaluation_of_numbers",
+    "evaluation of boxes": "tests.report.pages:evaluation_of_boxes",
+    "evaluation of masks": "tests.report.pages:evaluation_of_masks",
 }
 
 

@@ -8,7 +8,9 @@ from carryover.steps.training_pages import report
 
 @click.command("report")
 @click.argument("source", metavar="RUN")
-@click.option("--output", default="", metavar="FILE", help="Write the page here instead of into the run's folder.")
+@click.option(
+    "--output", default="", metavar="DIR", help="Write it there instead of into the run's folder; or a name with .html."
+)
 @store_option
 def command(source: str, output: str, store: str) -> None:
     """Make the report of a training now: curves, attempts over the clock, what saves cost, what was lost.

@@ -66,9 +66,9 @@ def pictures(runs: Sequence[Drawn]) -> dict[str, bytes]:
         draw(axes, lines)
         if len(runs) == 1:
             _mark(axes, runs[0].marks)
-        for place, run in enumerate(runs):
+        for run in runs:
             if name in run.best:
-                _ring(axes, run.best[name], run.name if len(runs) > 1 else "", COLOURS[place % len(COLOURS)])
+                _ring(axes, run.best[name], said=len(runs) == 1)
         if len(lines) > 1 or len(lines[0].series.values) > MANY_POINTS:
             axes.legend(frameon=False, fontsize=9)
         found |= saved(figure, name)
@@ -163,9 +163,12 @@ def _names(runs: Sequence[Drawn]) -> list[str]:
 def _lines(name: str, runs: Sequence[Drawn]) -> list[Line]:
     found = []
     for place, run in enumerate(runs):
+        best = run.best.get(name)
+        told = f" (best {best[1]:.4g} at {best[0]:,.0f})" if best and len(runs) > 1 else ""
         of = f"{run.name}, " if len(runs) > 1 else ""
         own = COLOURS[place % len(COLOURS)]
-        parts: list[tuple[str, str, bool]] = [(name, "validation" if name.startswith("val_") else "training", False)]
+        kind = f"validation{told}" if name.startswith("val_") else "training"
+        parts: list[tuple[str, str, bool]] = [(name, kind, False)]
         if name == LOSS:
             parts.append((VAL_LOSS, "validation", True))
         for key, words, second in parts:
@@ -194,19 +197,14 @@ def _mark(axes: "Axes", marks: Sequence[Mark]) -> None:
             )
 
 
-def _ring(axes: "Axes", best: tuple[float, float], name: str, colour: str) -> None:
-    axes.plot(
-        [best[0]], [best[1]], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.4
-    )
-    words = f"{f'{name}: ' if name else ''}best {best[1]:.4g} at {best[0]:,.0f}"
-    low, high = axes.get_xlim()
-    right = best[0] > (low + high) / 2
-    place: Any = {
-        "textcoords": "offset points",
-        "xytext": (-9 if right else 9, -15),
-        "ha": "right" if right else "left",
-    }
-    axes.annotate(words, best, parse_math=False, fontsize=8.5, color=colour if name else INK, **place)
+def _ring(axes: "Axes", best: tuple[float, float], *, said: bool) -> None:
+    axes.plot([best[0]], [best[1]], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)
+    if said:
+        low, high = axes.get_xlim()
+        side, aside = ("right", -9) if best[0] > (low + high) / 2 else ("left", 9)
+        place: Any = {"textcoords": "offset points", "xytext": (aside, -15), "ha": side}
+        words = f"best {best[1]:.4g} at {best[0]:,.0f}"
+        axes.annotate(words, best, parse_math=False, fontsize=8.5, color=INK, **place)
 
 
 def _about(runs: Sequence[Drawn]) -> str:

@@ -214,8 +214,11 @@ def _by_date(
         for kind, name in enumerate(names):
             series = one.curve.series.get(name)
             if series and np.isfinite(series.times).any():
-                keep = thinned(series.steps, series.values, curves.MOST_POINTS)
-                _plot(axes, _dates(series.times[keep]), series.values[keep], kind, len(names), first=not place)
+                # Between attempts nobody trained.
+                for attempt in dict.fromkeys(series.attempts.tolist()):
+                    own = np.flatnonzero(series.attempts == attempt)
+                    keep = own[thinned(series.steps[own], series.values[own], curves.MOST_POINTS)]
+                    _plot(axes, _dates(series.times[keep]), series.values[keep], kind, len(names), first=False)
         if metric and not math.isnan(one.score(metric)) and math.isfinite(one.made):
             axes.plot(_dates(np.array([one.made])), [one.score(metric)], "*", color=INK, markersize=11)
     for verdict in rejected:

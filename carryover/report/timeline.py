@@ -18,7 +18,7 @@ MOST_ROWS, MOST_TICKS = 30, 400
 _LONGEST_GAP = 0.12
 _TIMES = 5
 STYLE = """
-.timeline svg { max-width: none; min-width: 620px }
+.timeline svg { max-width: none; min-width: 760px }
 svg .lived { fill: rgb(var(--accent-rgb) / .3) } svg .lost { fill: url(#lost-work) }
 svg .lost-line { stroke: rgb(var(--wrong-rgb)); stroke-width: 2.4 }
 svg .commit { stroke: var(--accent); stroke-width: 1.4 }

@@ -11,10 +11,9 @@ def duration(seconds: float | None) -> str:
     if seconds < 10:
         return f"{seconds:.2g} s" if seconds else "0 s"
     whole = round(seconds)
-    for size, unit, smaller, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, unit, smaller, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size:
-            more = whole % size // smaller
-            return f"{whole // size} {unit} {more} {rest}" if more else f"{whole // size} {unit}"
+            return f"{whole // size}{unit}{whole % size // smaller:02d}{rest}"
     return f"{whole} s"
 
 

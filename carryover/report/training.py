@@ -26,7 +26,7 @@ from carryover.report.lineage import lineage_svg
 from carryover.report.page import escape
 from carryover.report.times import duration, moment, size
 
-STYLE = course.STYLE + timeline.STYLE
+STYLE = course.STYLE + timeline.STYLE + ".unbroken { white-space: nowrap }\n"
 MOST_ROWS = 60
 _TITLES = {RATE: "Learning rate", SPEED: "Rows a second", "gradient_norm": "Gradient norm"}
 _TAKEN = ("loaded", "resized", "new", "ignored")
@@ -83,7 +83,7 @@ def training_page(facts: Facts, curve: Curve, attempts: Sequence[Attempt], *, fo
     """Return the page."""
     body = [
         page.tiles(_tiles(facts, curve, attempts)),
-        page.section("Curves", page.cards(_curves(facts, curve, attempts))),
+        page.section("Curves", _curves(facts, curve, attempts)),
         page.section("Attempts", _attempts(attempts)) if attempts else "",
         page.section("Checkpoints", _checkpoints(curve, attempts, facts)),
         page.section("Where it comes from", page.cards(_origins(facts))),
@@ -133,7 +133,7 @@ def _tiles(facts: Facts, curve: Curve, attempts: Sequence[Attempt]) -> list[tupl
     ]
 
 
-def _curves(facts: Facts, curve: Curve, attempts: Sequence[Attempt]) -> list[str]:
+def _curves(facts: Facts, curve: Curve, attempts: Sequence[Attempt]) -> str:
     marks = marks_of(attempts)
     losses = [("training", curve.series.get(LOSS)), ("validation", curve.series.get(VAL_LOSS))]
     known = [(name, one) for name, one in losses if one is not None]
@@ -151,11 +151,10 @@ def _curves(facts: Facts, curve: Curve, attempts: Sequence[Attempt]) -> list[str
             chart = course_chart([(title, series)], y_title=title, label=f"{title} over steps", marks=marks)
             parts.append((title, chart))
     if not parts:
-        return [
-            page.card("Nothing yet", page.note("no step has been logged yet, or the curve was not kept"), wide=True)
-        ]
+        words = "no step has been logged yet, or the curve was not kept"
+        return page.cards([page.card("Nothing yet", page.note(words), wide=True)])
     legend = "A dashed line is where an attempt began; its number stands beside it. A ring is the best validation."
-    return [page.card(title, chart) for title, chart in parts] + [page.note(legend)]
+    return page.cards([page.card(title, chart) for title, chart in parts]) + page.note(legend)
 
 
 def _is(facts: Facts, name: str) -> bool:
@@ -174,9 +173,8 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
         rows.append(
             [
                 str(one.number),
-                escape(moment(one.began)),
-                escape(duration(one.ended - one.began)),
-                f"{one.from_step:,} to {one.step:,}",
+                *map(_unbroken, (moment(one.began), duration(one.ended - one.began))),
+                _unbroken(f"{one.from_step:,} to {one.step:,}"),
                 str(len(one.commits)),
                 escape(lost),
                 f'<span class="words">{escape(one.reason)}{escape(f"; {changed}" if changed else "")}</span>',
@@ -193,6 +191,10 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
     cut = page.note(f"The newest {MOST_ROWS} of {len(attempts):,} attempts are shown.") if more > 0 else ""
     table = page.card("One by one", page.table(heads, rows, numeric=99) + cut, wide=True)
     return page.cards([page.card("Over the clock", timeline.timeline(attempts) + notes, wide=True), table])
+
+
+def _unbroken(words: str) -> str:
+    return f'<span class="unbroken">{escape(words)}</span>'
 
 
 def _checkpoints(curve: Curve, attempts: Sequence[Attempt], facts: Facts) -> str:

@@ -31,9 +31,16 @@ def find_run(source: str, *, store: str = "") -> RunHome:
     home = RunHome(storage.open_store(source))
     if not source.endswith(".json") and home.exists():
         return home
-    card = read_card(source)
+    try:
+        card = read_card(source)
+    except WrongInput:
+        raise WrongInput(
+            f"{home.store.uri}: neither a run nor a Model there; give a run's key, its home, or a Model's URI",
+            trouble="no-such-run",
+        ) from None
     if not isinstance(card, ModelCard):
-        raise WrongInput(f"{source}: is a Backbone, which has no run of its own; name the run of its Model")
+        words = f"{source}: is a Backbone, which has no run of its own; name the run of its Model"
+        raise WrongInput(words, trouble="not-a-model")
     return run_of(card, store=store)
 
 
@@ -51,7 +58,8 @@ def run_of(card: ModelCard, *, store: str = "") -> RunHome:
         if home.exists():
             return home
     raise WrongInput(
-        f"{MODEL} {card.digest}: its run {card.run_key} is gone, it is in none of {', '.join(places) or 'no store'}"
+        f"{MODEL} {card.digest}: its run {card.run_key} is gone, it is in none of {', '.join(places) or 'no store'}",
+        trouble="no-such-run",
     )
 
 
@@ -62,5 +70,5 @@ def _named(key: str, store: str) -> RunHome:
         keys = where.folders(RUNS)
         near = nearest(key, keys) or next((one for one in keys if one.startswith(key)), "")
         meant = f"; did you mean {near}?" if near else f"; it has {', '.join(keys[:5])}" if keys else "; it has none"
-        raise WrongInput(f"{key}: there is no such run in {where.uri}{meant}")
+        raise WrongInput(f"{key}: there is no such run in {where.uri}{meant}", trouble="no-such-run")
     return home

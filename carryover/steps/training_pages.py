@@ -38,15 +38,15 @@ def report(source: str, *, store: str = "", output: str = "") -> str:
 
     Args:
         source: see `run_source.find_run`.
-        output: file to write, a path or URI; "" for the run's own folder.
+        output: folder, or file that ends with .html, to write it to, a path or URI; "" for the run's own folder.
 
     Raises:
         WrongInput: when there is no such run.
     """
     home = find_run(source, store=store)
+    if output and not output.endswith(".html"):
+        output = storage.join(output, REPORT)
     folder, name = storage.split(output) if output else (home.store.uri, REPORT)
-    if not name:
-        raise WrongInput(f"--output {output}: is no file's name; give one, e.g. report.html")
     place = storage.open_store(folder)
     place.write(name, page_of(home, generations=life_of(home)).encode())
     return output or place.at(name)
@@ -67,7 +67,8 @@ def curves(sources: Sequence[str], *, store: str = "", output: str = "curves", g
     homes = [find_run(source, store=store) for source in sources]
     files = _life_files(homes[0]) if generations else pictures([drawn_of(home) for home in homes])
     if not files:
-        raise WrongInput(f"{homes[0].store.uri}: has no curve yet; the first step that is logged begins one")
+        words = f"{homes[0].store.uri}: has no curve yet; the first step that is logged begins one"
+        raise WrongInput(words, trouble="no-such-run")
     place = storage.open_store(output)
     for name, data in files.items():
         place.write(name, data)

@@ -7,20 +7,18 @@ An image is kept byte for byte as it is. Memory holds a few megabytes of rows, a
 """
 
 import errno
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pyarrow as pa
 
 from carryover.data import images
-from carryover.data.progress import SECONDS
 from carryover.data.rows import ARROW_TYPES
-from carryover.ground import storage
-from carryover.ground.console import say, warn
+from carryover.ground import bars, storage
+from carryover.ground.console import warn
 from carryover.ground.digests import canonical, digest
 from carryover.ground.errors import WrongInput
 
@@ -49,9 +47,11 @@ class Embedder(AbstractContextManager["Embedder"]):
         self._unreadable: dict[str, list[str]] = {name: [] for name in columns}
         self._lost = dict.fromkeys(columns, 0)
         self._folders: dict[str, str] = {}
-        self._started = self._said = time.monotonic()
+        self._open = ExitStack()
+        self._bar = self._open.enter_context(bars.bar("images", unit="images"))
 
     def __exit__(self, *_: object) -> None:
+        self._open.close()
         self._pool.shutdown(cancel_futures=True)
 
     def pieces(self, table: pa.Table, folder: str) -> Iterator[pa.Table]:
@@ -95,18 +95,12 @@ class Embedder(AbstractContextManager["Embedder"]):
     def _taken(self, column: str, uri: str, future: "Future[bytes | None]") -> bytes | None:
         data = future.result()
         self._named[column] += 1
-        self._say_progress()
+        self._bar.add(1)
         if data is None:
             self._lost[column] += 1
             if len(self._unreadable[column]) < SHOWN:
                 self._unreadable[column].append(uri)
         return data
-
-    def _say_progress(self) -> None:
-        now = time.monotonic()
-        if now - self._said >= SECONDS:
-            self._said, read = now, sum(self._named.values())
-            say(f"images: {read:,} read, {read / (now - self._started):,.0f} a second")
 
     def _note_folder(self, uri: str) -> None:
         try:

@@ -1,21 +1,33 @@
-"""Owns the lines that tell people how far a long read has come."""
+"""Owns how a pass over a source tells how far it has come: rows, the file it is at, the speed."""
 
-import time
+import contextlib
+from types import TracebackType
 
-from carryover.ground.console import say
-
-SECONDS = 15.0
+from carryover.ground.bars import ROWS, bar
 
 
 class Progress:
-    """Says, at most every `SECONDS`, how many rows one pass has read; says nothing of a short one."""
+    """How many rows one pass has read; see `ground.bars` for when that is shown. A context, as long as the pass.
 
-    def __init__(self, what: str, *, files: int) -> None:
-        self._what = what
+    Args:
+        what: the pass, in words.
+        files: how many files it reads.
+        rows: how many rows, where that is known.
+    """
+
+    def __init__(self, what: str, *, files: int, rows: int | None = None) -> None:
         self._files = files
         self._file = 0
-        self._rows = 0
-        self._started = self._said = time.monotonic()
+        self._open = contextlib.ExitStack()
+        self._bar = self._open.enter_context(bar(what, total=rows, unit=ROWS))
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
 
     def file(self) -> None:
         """Note that the next file begins."""
@@ -23,9 +35,4 @@ class Progress:
 
     def add(self, rows: int) -> None:
         """Note that so many more rows were read."""
-        self._rows += rows
-        now = time.monotonic()
-        if now - self._said >= SECONDS:
-            self._said = now
-            rate = self._rows / (now - self._started)
-            say(f"{self._what}: {self._rows:,} rows, file {self._file} of {self._files}, {rate:,.0f} rows a second")
+        self._bar.to(self._bar.done + rows, note=f"file {self._file} of {self._files}")

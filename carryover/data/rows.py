@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from carryover.data.manifest import SPLITS, DatasetCard, Shard
 from carryover.data.schema import Schema
-from carryover.ground import storage
+from carryover.ground import bars, storage
 from carryover.ground.digests import Hasher, short
 from carryover.ground.errors import WrongInput
 
@@ -67,7 +67,14 @@ def materialise(card: DatasetCard, split: str, scratch: Path) -> Path:
     target = scratch / f"{short(card.digest)}-{split}.arrow"
     if target.exists():
         return target
-    return write_arrow(target, arrow_schema(card.schema), row_groups(card, split, scratch))
+    with bars.bar(f"rows of {split}", total=card.splits[split].rows) as shown:
+        return write_arrow(target, arrow_schema(card.schema), _counted(row_groups(card, split, scratch), shown))
+
+
+def _counted(tables: Iterable[pa.Table], shown: bars.Bar) -> Iterator[pa.Table]:
+    for table in tables:
+        yield table
+        shown.add(table.num_rows)
 
 
 def write_arrow(target: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:

@@ -67,11 +67,11 @@ def write_shards(request: Request, survey: Survey, codes_path: Path, folder: Pat
     statistics = {plan.name: STATISTICS[plan.type]() for plan in stored}
     writers = {name: SplitWriter(name, schema, folder) for name in SPLITS}
     writers["train"].statistics = statistics
-    progress = Progress("second pass", files=len(survey.file_rows))
+    progress = Progress("second pass", files=len(survey.file_rows), rows=sum(survey.file_rows.values()))
     named = [plan.name for plan in stored if _names(plan)]
     embedder = Embedder(named, several=survey.truth is None)
     fitting = Fitting(survey.truth) if survey.truth else None
-    with open(codes_path, "rb") as source, embedder:
+    with open(codes_path, "rb") as source, embedder, progress:
         for role, _, batch in request.batches(progress):
             own = np.frombuffer(source.read(batch.rows), dtype=np.uint8)
             if len(own) < batch.rows:

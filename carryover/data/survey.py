@@ -69,8 +69,8 @@ def survey(request: Request, codes_path: Path) -> Survey:
             trouble="wrong-column",
         )
     reading = _Reading(request)
-    with open(codes_path, "wb") as sink:
-        progress = Progress("first pass", files=sum(map(len, request.files.values())))
+    files = sum(map(len, request.files.values()))
+    with open(codes_path, "wb") as sink, Progress("first pass", files=files) as progress:
         for role, file, batch in request.batches(progress):
             reading.add(role, file, batch, sink)
     reading.end_file()

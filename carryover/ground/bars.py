@@ -6,8 +6,9 @@
     on a terminal   uploading weights ━━━━━━━━╺━━━━━━━━━━━  41%  1.2 GiB of 2.9 GiB  88.1 MiB/s  19s left
     elsewhere       uploading weights: 1.2 GiB of 2.9 GiB, 88.1 MiB/s, 19s left
 
-What is done within 15 seconds says nothing where lines are printed. All bars of a process share one place at the lower
-end of the terminal; lines that are said meanwhile, and what libraries print to stderr, stand above it.
+What is done within 15 seconds says nothing where lines are printed, and a bar is drawn for what takes longer than
+half a second only. All bars of a process share one place at the lower end of the terminal; lines that are said
+meanwhile, and what libraries print to stderr, stand above it.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from carryover.ground.amounts import duration, size
 SECONDS = 15.0
 ROWS, BYTES = "rows", "bytes"
 _SETTLED_SECONDS = 1.0
+_HIDDEN_SECONDS = 0.5
 _screen_lock = threading.RLock()
 _screen: "_Screen | None" = None
 
@@ -29,13 +31,14 @@ _screen: "_Screen | None" = None
 class Bar:
     """One piece of work; `done` of `total` (None: nobody knows how much it will be). May be moved on by any thread."""
 
-    def __init__(self, what: str, *, total: float | None, unit: str, live: bool) -> None:
+    def __init__(self, what: str, *, total: float | None, unit: str, drawn: contextlib.ExitStack | None) -> None:
         self.what = what
         self.total = total
         self.done = 0.0
         self.note = ""
         self._unit = unit
-        self._live = live
+        self._drawn = drawn
+        self._is_drawn = False
         self._started = self._said = time.monotonic()
 
     def add(self, count: float) -> None:
@@ -45,9 +48,12 @@ class Bar:
     def to(self, done: float, *, note: str = "") -> None:
         """Note how much is done by now; `note` stands beside it."""
         self.done, self.note = done, note or self.note
-        if self._live:
-            return
         now = time.monotonic()
+        if self._drawn:
+            if not self._is_drawn and now - self._started > _HIDDEN_SECONDS:
+                self._is_drawn = True
+                self._drawn.enter_context(on_screen(self.row))
+            return
         if now - self._said >= SECONDS:
             self._said = now
             fields = {"done": self.done, "total": self.total, "unit": self._unit}
@@ -78,10 +84,32 @@ class Bar:
 @contextlib.contextmanager
 def bar(what: str, *, total: float | None = None, unit: str = ROWS) -> Iterator[Bar]:
     """Show how far the block is."""
-    live = console.is_live()
-    shown = Bar(what, total=total, unit=unit, live=live)
-    with on_screen(shown.row) if live else contextlib.nullcontext():
-        yield shown
+    with contextlib.ExitStack() as drawn:
+        yield Bar(what, total=total, unit=unit, drawn=drawn if console.is_live() else None)
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that the block is at work, where nobody can say how far it is."""
+    ended, started = threading.Event(), time.monotonic()
+
+    def row() -> tuple[str, float | None, float, str]:
+        return what, None, 0, duration(time.monotonic() - started)
+
+    def tell() -> None:
+        if console.is_live() and not ended.wait(_HIDDEN_SECONDS):
+            with on_screen(row):
+                ended.wait()
+        while not ended.wait(SECONDS):
+            console.say(f"{what}: {duration(time.monotonic() - started)}")
+
+    teller = threading.Thread(target=tell, name="working", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 @contextlib.contextmanager

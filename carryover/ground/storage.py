@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from carryover.ground import failures
+from carryover.ground import bars, failures
 from carryover.ground.disk import FULL, make_folder, sync_folder, write_synced
 from carryover.ground.errors import WrongInput
 from carryover.ground.uris import join as join
@@ -252,13 +252,13 @@ class Store:
     def upload(self, path: Path, name: str) -> None:
         """Copy a local file into the store."""
         with open(path, "rb") as source, self.open_write(name) as target:
-            shutil.copyfileobj(source, target, _CHUNK)
+            _copy(source, target, name, "" if self.local else "uploading", path.stat().st_size)
 
     def download(self, name: str, path: Path) -> None:
         """Copy a file of the store to a local path, whose folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.open(name) as source, open(path, "wb") as target:
-            shutil.copyfileobj(source, target, _CHUNK)
+            _copy(source, target, name, "" if self.local else "downloading", getattr(source, "size", None))
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of the files directly in a folder, sorted; none when there is no such folder."""
@@ -376,9 +376,21 @@ class Store:
 
 def copy_tree(source: Store, target: Store, names: Sequence[str]) -> None:
     """Copy the named files from one folder to another, whatever the stores are."""
+    verb = "" if source.local and target.local else "copying"
     for name in names:
         with source.open(name) as reader, target.open_write(name) as writer:
-            shutil.copyfileobj(reader, writer, _CHUNK)
+            _copy(reader, writer, name, verb, source.size(name) if verb else None)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, name: str, verb: str, size: int | None) -> None:
+    """Copy a file in pieces; with a verb (a store that is not this machine's) it shows how far it is."""
+    if not verb:
+        return shutil.copyfileobj(source, target, _CHUNK)
+    with bars.bar(f"{verb} {name}", total=size, unit=bars.BYTES) as shown:
+        while piece := source.read(_CHUNK):
+            target.write(piece)
+            shown.add(len(piece))
+    return None
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.pack import ITEM_SIZES, RawTensor
 from carryover.data.schema import Schema
-from carryover.ground import storage, uris
+from carryover.ground import bars, storage, uris
 from carryover.ground.digests import Hasher, canonical
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
@@ -142,9 +142,12 @@ def write_model(
         folder.delete(CARD)
         for name, data in files.items():
             folder.write(name, data)
-        with folder.open_write(WEIGHTS) as file:
+        size = sum(tensor.size for tensor in weights.values())
+        words = f"writing {WEIGHTS} to {folder.uri}"
+        with folder.open_write(WEIGHTS) as file, bars.bar(words, total=size, unit=bars.BYTES) as shown:
             for piece in weights_pieces(weights):
                 file.write(piece)
+                shown.add(memoryview(piece).nbytes)
     folder.write(CARD, card.to_bytes())
     return folder.uri
 
@@ -279,7 +282,8 @@ def load_model(found: Found, *, num_outputs: int, device: "torch.device | str" =
     """
     from safetensors.torch import load
 
-    files, weights = found.files(), load(found.read(WEIGHTS))
+    with bars.working(f"reading {found.folder.at(WEIGHTS)}"):
+        files, weights = found.files(), load(found.read(WEIGHTS))
     try:
         assembly, preprocessing, network = rebuild(files, weights, num_outputs=num_outputs)
     except RuntimeError as error:

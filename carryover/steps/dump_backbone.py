@@ -11,7 +11,7 @@ from typing import Any
 
 from carryover.carry.backbone import described, place_of, write_backbone
 from carryover.checkpoint.layout import Damaged
-from carryover.ground import storage
+from carryover.ground import bars, storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.models.backbone_card import BackboneCard, DumpedBranch, RoundTrip, digest_of

@@ -1,6 +1,6 @@
 """Owns a Model at work on whole datasets: one pass over a split, its scores, and what comes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +8,10 @@ import pyarrow as pa
 import torch
 
 from carryover.carry.answers import Said
-from carryover.data.loader import MicroBatches, evaluation_micros, load
+from carryover.data.loader import Batch, MicroBatches, evaluation_micros, load
 from carryover.data.manifest import DatasetCard
 from carryover.data.rows import Rows, materialise
+from carryover.ground import bars
 from carryover.models.export import Found, LoadedModel, load_model
 from carryover.report.evaluation import Evaluation
 from carryover.tasks.metrics import Metric, scored_of, value
@@ -54,13 +55,14 @@ class Scorer:
         batches = MicroBatches(rows, self.model.preprocessing, targets, training=False)
         micros = evaluation_micros(rows=len(rows), micro_size=self.batch_size, rank=0, world=1)
         kept = self.kind.keeps(self.task)
-        predicted = predict(
-            self.model.network,
-            load(micros, batches, workers=0),
-            kept,
-            device=self.device,
-            dtype=next(self.model.network.parameters()).dtype,
-        )
+        with bars.bar(f"scoring {split}", total=len(rows)) as shown:
+            predicted = predict(
+                self.model.network,
+                _counted(load(micros, batches, workers=0), shown),
+                kept,
+                device=self.device,
+                dtype=next(self.model.network.parameters()).dtype,
+            )
         return Pass(card, self.task, rows, predicted, kept, self.found.card.assembly)
 
     def describe(self, done: Pass, metrics: Sequence[Metric]) -> Evaluation:
@@ -81,3 +83,9 @@ class Scorer:
     def files(self, done: Pass) -> dict[str, bytes]:
         """Return the files that this kind of answers has beside."""
         return self.kind.files(done)
+
+
+def _counted(batches: Iterable[Batch], shown: bars.Bar) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        shown.add(len(batch.rows))

@@ -210,7 +210,7 @@ def _by_step(axes: "Axes", life: Sequence[Generation], names: Sequence[str], met
 def _by_date(
     axes: "Axes", life: Sequence[Generation], names: Sequence[str], metric: str, rejected: Sequence[Verdict]
 ) -> None:
-    for place, one in enumerate(life):
+    for one in life:
         for kind, name in enumerate(names):
             series = one.curve.series.get(name)
             if series and np.isfinite(series.times).any():

@@ -20,8 +20,8 @@ NOTEBOOKS = ROOT / "examples" / "notebooks"
 SECONDS = 900
 # What differs from run to run and teaches nothing.
 _TIMES = (
-    (re.compile(r"  [\d,]+ rows/s  \S+ left"), ""),
-    (re.compile(r"\d+(\.\d+)? (s|ms|seconds)\b"), "… s"),
+    (re.compile(r"  [\d,]+ rows/s.*$", re.MULTILINE), ""),
+    (re.compile(r"\b(\d+h)?(\d+m)?\d+(\.\d+)? ?(s|ms|seconds)\b"), "…s"),
 )
 
 

@@ -54,6 +54,8 @@ def prepare(
         problem_type: "binary", "multiclass", "regression", "classification" (one of the first two), "" to infer it;
             "object_detection" and "semantic_segmentation" are never guessed.
         column_types: column -> type, for columns whose type should not be inferred; "null" leaves a column out.
+        train_fraction, validation_fraction, test_fraction: shares of `source`, 1 together; a split that is given by
+            itself takes none.
         schema_from: a Model or Dataset (or its URI, "run:KEY", "champion:NAME") whose label, types, problem and classes
             the data follow.
         grow_classes: classes that it does not have are appended to its own; else they are an error.

@@ -71,6 +71,14 @@ def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
 
 
+def training_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return what of a training's result is shown as metrics: its scores, and what the run took, stops included."""
+    took = {name: result.get(name) for name in ("attempts", "lost_steps", "samples", "train_seconds")}
+    seconds = result.get("train_seconds") or 0
+    speed = {"rows_per_second": round(result["samples"] / seconds, 1)} if seconds else {}
+    return finite_metrics({**result["metrics"], "optimizer_steps": result["step_count"], **took, **speed})
+
+
 def metadata(result: Mapping[str, Any]) -> dict[str, str]:
     """Return a result's scalars as texts: KFP's metadata would turn the integer 3 into 3.0."""
     scalars = {name: value for name, value in result.items() if isinstance(value, (str, int, float, bool))}

@@ -39,7 +39,7 @@ def train_ddp(
 
     Args:
         model: The trained model, with all that inference needs.
-        metrics: Scores of the chosen weights on the validation rows.
+        metrics: Scores of the chosen weights on the validation rows; steps, speed, attempts, lost steps.
         report: One HTML page: curves over all attempts, what saves cost, what was lost, lineage.
         store: URI that keeps all that lasts, checkpoints too, e.g. s3://bucket/carryover.
         dataset: The Dataset to train on; or dataset_uri.
@@ -69,7 +69,7 @@ def train_ddp(
     """
     import shutil
 
-    from carryover.steps.component import at_most_one, exit_codes, finite_metrics, metadata, one_of
+    from carryover.steps.component import at_most_one, exit_codes, metadata, one_of, training_metrics
     from carryover.steps.train_ddp import train_ddp as step
 
     with exit_codes():
@@ -94,7 +94,7 @@ def train_ddp(
             job=job,
         )
         model.metadata.update(metadata(result))
-        for name, value in finite_metrics(result["metrics"]).items():
+        for name, value in training_metrics(result).items():
             metrics.log_metric(name, value)
         shutil.copyfile(result["report"], report.path)
         return (

@@ -38,7 +38,7 @@ def transfer_train(
 
     Args:
         model: The trained model, with all that inference needs; its card says which weights were taken.
-        metrics: Scores of the chosen weights on the validation rows.
+        metrics: Scores of the chosen weights on the validation rows; steps, speed, attempts, lost steps.
         report: One HTML page: curves over all attempts, what saves cost, what was lost, lineage.
         store: URI that keeps all that lasts, checkpoints too, e.g. s3://bucket/carryover.
         backbone: The Backbone or Model that the new task starts from; or backbone_uri.
@@ -67,7 +67,7 @@ def transfer_train(
     """
     import shutil
 
-    from carryover.steps.component import exit_codes, finite_metrics, metadata, one_of
+    from carryover.steps.component import exit_codes, metadata, one_of, training_metrics
     from carryover.steps.transfer_train import transfer_train as step
 
     with exit_codes():
@@ -90,7 +90,7 @@ def transfer_train(
             job=job,
         )
         model.metadata.update(metadata(result))
-        for name, value in finite_metrics(result["metrics"]).items():
+        for name, value in training_metrics(result).items():
             metrics.log_metric(name, value)
         shutil.copyfile(result["report"], report.path)
         return (

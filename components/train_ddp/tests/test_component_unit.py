@@ -27,6 +27,7 @@ def test_a_finished_run_gives_its_model_again(tmp_path):
     assert Path(model.path, "model.json").is_file()
     assert model.metadata["run_key"] == run_key
     assert 0.0 <= metrics.metadata["val_roc_auc"] <= 1.0
+    assert {"attempts", "lost_steps", "optimizer_steps", "rows_per_second"} <= set(metrics.metadata)
 
 
 def test_an_artifact_and_its_twin_say_the_same_thing(tmp_path, capsys):

@@ -96,6 +96,7 @@ details > div { padding: 2px 0 16px }
 .halves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 12px 28px;
   align-items: start }
 .halves > * { min-width: 0 }
+pre { margin: 0; overflow-x: auto; white-space: pre-wrap }
 blockquote { margin: 0 0 8px; padding: 4px 12px; border-left: 3px solid var(--line); overflow-wrap: anywhere;
   white-space: pre-wrap; font-size: 14px }
 .strip { display: flex; flex-wrap: wrap; gap: 8px }

@@ -1,6 +1,6 @@
 """Owns the step dump-backbone: the branches of a trained network as folders that transformers and timm open alone.
 
-<store>/backbones/<digest>/   one folder a branch, and backbone.json
+<store>/backbones/<digest>/   one folder a branch, report.html and backbone.json
 DIR (--output)                the same, and result.json
 """
 
@@ -15,10 +15,13 @@ from carryover.ground import bars, storage
 from carryover.ground.console import say
 from carryover.ground.errors import WrongInput
 from carryover.models.backbone_card import BackboneCard, DumpedBranch, RoundTrip, digest_of
+from carryover.report.backbone import backbone_page
 from carryover.steps.backbone_source import Trained, open_trained
 from carryover.steps.results import resolve_store, write_result
 from carryover.tasks.task import restore_task
 from carryover.train.outcome import versions
+
+REPORT = "report.html"
 
 
 def dump_backbone(*, model: str, store: str = "", output: str = "", outputs_dir: str = "") -> dict[str, Any]:
@@ -29,8 +32,9 @@ def dump_backbone(*, model: str, store: str = "", output: str = "", outputs_dir:
         store: where the Backbone is kept, and what run:KEY and champion:NAME are looked up in.
 
     Returns:
-        uri and digest of the Backbone, branches (name -> family), check (of each), bytes, model_digest,
-        checkpoint_uri, run_key, model_step, seconds. Of the same content the same Backbone, which is not written again.
+        uri and digest of the Backbone, report (a page about it: path in `output`, else URI), branches (name -> family),
+        check (of each), bytes, model_digest, checkpoint_uri, run_key, model_step, seconds. Of the same content the same
+        Backbone, which is not written again.
 
     Raises:
         WrongInput: when there is nothing to dump, or a family has no dump.
@@ -47,11 +51,22 @@ def dump_backbone(*, model: str, store: str = "", output: str = "", outputs_dir:
     trained = open_trained(model, store=where)
     say(f"dumping {trained.words}")
     with TemporaryDirectory(prefix="carryover-dump-") as scratch:
-        card = _dump(trained, Path(scratch), where)
-        place = write_backbone(storage.open_store(card.at), card, Path(scratch))
+        with bars.working("writing the branches, and opening them again"):
+            card = _dump(trained, Path(scratch), where)
+        page = backbone_page(card).encode()
+        home = storage.open_store(card.at)
+        if not home.exists(REPORT):
+            home.write(REPORT, page)
+        place = write_backbone(home, card, Path(scratch))
         if output:
             write_backbone(storage.open_store(output), card, Path(scratch))
-    result = {**_result(card), "uri": place, "seconds": round(time.monotonic() - started, 3)}
+            storage.open_store(output).write(REPORT, page)
+    result = {
+        **_result(card),
+        "uri": place,
+        "report": storage.join(output or place, REPORT),
+        "seconds": round(time.monotonic() - started, 3),
+    }
     return write_result(result, output, outputs_dir)
 
 

@@ -126,7 +126,7 @@ def _write_page(card: DatasetCard, output: str) -> str:
         # What is asked for again changes nothing.
         if not place.exists(PAGE) or place.read(PAGE) != page:
             place.write(PAGE, page)
-    return places[-1].at(PAGE)
+    return storage.join(output or card.location or card.at, PAGE)
 
 
 def _check_ignored(request: Request) -> None:

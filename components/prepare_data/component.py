@@ -11,6 +11,7 @@ from kfp import compiler, dsl
 @dsl.component(base_image="carryover:v0.1.0", install_kfp_package=False)
 def prepare_data(
     dataset: dsl.Output[dsl.Dataset],
+    report: dsl.Output[dsl.HTML],
     source: list[str],
     label: str,
     store: str,
@@ -33,6 +34,7 @@ def prepare_data(
 
     Args:
         dataset: The Dataset's card (dataset.json, and dataset.html for people); the rows stay in the store.
+        report: The data card as one HTML page: columns, distributions, splits, drift, what is worth a look.
         source: URIs of the data: CSV, TSV, JSON lines or Parquet; files, folders or patterns. COCO's instances, VOC.
         label: Column that is to be predicted. Empty with schema_from: the label there; of COCO and VOC: rois.
         store: URI that keeps all that lasts, e.g. s3://bucket/carryover.
@@ -54,6 +56,8 @@ def prepare_data(
         dataset_digest: Digest of its content.
         changed: Whether this content is new to the store.
     """
+    import shutil
+
     from carryover.steps.component import exit_codes, metadata
     from carryover.steps.prepare_data import prepare_data as step
 
@@ -78,6 +82,7 @@ def prepare_data(
             ignore_label=ignore_label if ignore_label >= 0 else None,
         )
         dataset.metadata.update(metadata(result))
+        shutil.copyfile(result["report"], report.path)
         return result["uri"], result["digest"], result["changed"]
 
 

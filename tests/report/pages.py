@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from carryover.data.manifest import load_card
+from carryover.steps.dump_backbone import dump_backbone
 from carryover.steps.evaluate import evaluate
+from carryover.steps.lineage import lineage
 from carryover.steps.prepare_data import prepare_data
 from tests.data.support import reviews, write
 from tests.evaluate.models import fit_model
 from tests.support.tiny_bert import save_tiny_bert
 from tests.support.tiny_clip import save_tiny_clip
 from tests.support.toy_colours import install, write_toy
+from tests.train.attempts import SMALL, Run
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30)}
 
@@ -220,3 +224,25 @@ def _found(folder: Path, source: Path, *, shift: float, **arguments: Any) -> Pat
     finally:
         sys.path.remove(str(folder / "plugin"))
     return folder / "scored" / "report.html"
+
+
+def backbone_page(folder: Path) -> Path:
+    """A Backbone of a text branch and a table's, joined, from a run."""
+    values = {
+        **SMALL,
+        "optimization.max_epochs": 1,
+        "model.names": ["numerical_mlp", "hf_text", "fusion_mlp"],
+        "model.hf_text.checkpoint_name": str(save_tiny_bert(folder / "bert")),
+    }
+    data = prepared(folder, write(folder / "rows.csv", reviews(120)), label="label")
+    run = Run(load_card(data["uri"]), str(folder / "store"), values, folder / "scratch")
+    run.go()
+    dump_backbone(model="run:run", store=run.store, output=str(folder / "dumped"))
+    return folder / "dumped" / "report.html"
+
+
+def lineage_page(folder: Path) -> Path:
+    """The lineage of that Backbone."""
+    uri = str(backbone_page(folder).parent)
+    lineage(uri, store=str(folder / "store"), html=str(folder / "lineage.html"))
+    return folder / "lineage.html"

@@ -27,6 +27,8 @@ PAGES = {
     "evaluation of numbers": "tests.report.pages:evaluation_of_numbers",
     "evaluation of boxes": "tests.report.pages:evaluation_of_boxes",
     "evaluation of masks": "tests.report.pages:evaluation_of_masks",
+    "backbone": "tests.report.pages:backbone_page",
+    "lineage": "tests.report.pages:lineage_page",
 }
 
 

@@ -18,7 +18,11 @@ def test_the_same_weights_are_one_backbone(tmp_path):
     """The artifact holds the branches and the card; the digest is that of the Backbone in the store."""
     made = samples.trained(tmp_path)
     backbone = dsl.Model(name="backbone", uri=str(tmp_path / "taken"))
-    uri, digest = dump_backbone.python_func(backbone=backbone, store=made.store, model_uri=made.model_uri)
+    report = dsl.HTML(name="report", uri=str(tmp_path / "report"))
+    uri, digest = dump_backbone.python_func(
+        backbone=backbone, report=report, store=made.store, model_uri=made.model_uri
+    )
+    assert digest in Path(report.path).read_text()
     assert uri == made.backbone_uri
     card = json.loads(Path(backbone.path, "backbone.json").read_text())
     assert card["digest"] == digest == backbone.metadata["digest"]

@@ -18,9 +18,11 @@ def test_the_same_rows_are_one_dataset(tmp_path):
     """The artifact is the card; the second time nothing is new to the store."""
     given = {"source": [samples.rows(tmp_path)], "label": samples.LABEL, "store": str(tmp_path / "store")}
     first, second = (dsl.Dataset(name="dataset", uri=str(tmp_path / name)) for name in ("first", "second"))
-    uri, digest, changed = prepare_data.python_func(dataset=first, **given)
+    report = dsl.HTML(name="report", uri=str(tmp_path / "report"))
+    uri, digest, changed = prepare_data.python_func(dataset=first, report=report, **given)
     assert changed
-    assert prepare_data.python_func(dataset=second, **given) == (uri, digest, False)
+    assert prepare_data.python_func(dataset=second, report=report, **given) == (uri, digest, False)
+    assert f"of {samples.LABEL}" in Path(report.path).read_text()
     card = json.loads(Path(second.path, "dataset.json").read_text())
     assert card["digest"] == digest == second.metadata["digest"]
     assert card["at"] == uri
@@ -31,7 +33,11 @@ def test_a_label_that_is_not_there_is_wrong_input(tmp_path, capsys):
     dataset = dsl.Dataset(name="dataset", uri=str(tmp_path / "dataset"))
     with pytest.raises(SystemExit) as ended:
         prepare_data.python_func(
-            dataset=dataset, source=[samples.rows(tmp_path)], label="like", store=str(tmp_path / "store")
+            dataset=dataset,
+            report=dsl.HTML(name="report", uri=str(tmp_path / "report")),
+            source=[samples.rows(tmp_path)],
+            label="like",
+            store=str(tmp_path / "store"),
         )
     assert ended.value.code == 2
     assert "liked" in capsys.readouterr().err

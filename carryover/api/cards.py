@@ -18,7 +18,7 @@ from carryover.ground import storage
 from carryover.report.page import escape, number
 
 LINE = "color-mix(in srgb, currentColor 22%, transparent)"
-STYLE = f"""
+_RULES = f"""
 .carryover {{ font: 13px/1.45 system-ui, "Segoe UI", Roboto, sans-serif; color: inherit; max-width: 760px;
   border: 1px solid {LINE}; border-radius: 8px; padding: 12px 14px; margin: 4px 0; box-sizing: border-box }}
 .carryover .top {{ display: flex; flex-wrap: wrap; gap: 2px 10px; align-items: baseline; margin-bottom: 8px }}
@@ -37,10 +37,13 @@ STYLE = f"""
 .carryover td.key, .carryover td.word {{ overflow-wrap: normal }}
 .carryover td.num, .carryover th.num {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
 .carryover tr:last-child > td {{ border-bottom: 0 }}
-.carryover code {{ font: 12px ui-monospace, Menlo, Consolas, monospace; color: inherit; background: none; padding: 0 }}
+.carryover code {{ font: 12px ui-monospace, Menlo, Consolas, monospace; color: inherit; background: none; padding: 0;
+  white-space: normal; overflow-wrap: anywhere }}
 .carryover svg {{ display: block; width: 100%; max-width: 500px; height: auto; margin-top: 10px }}
 .carryover .foot {{ margin-top: 8px }}
 """
+# The class twice: so these rules win over those that a notebook has for all tables.
+STYLE = _RULES.replace(".carryover", ".carryover.carryover")
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ def arrow_of(rows: Any, *, what: str) -> "pa.Table":
             table = pa.table({str(name): pa.array([row.get(name) for row in rows]) for name in names})
         else:
             raise WrongInput(
-                f"{what}: a {type(rows).__name__} is no table; give a data frame, an Arrow table, a dict of columns, a "
-                "list of dicts, or the URI of a file"
+                f"{what}: a {type(rows).__name__} is no table; give a data frame (pandas 2.2 or later), an Arrow "
+                "table, a dict of columns, a list of dicts, or the URI of a file"
             )
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise WrongInput(f"{what}: can't be read as a table: {storage.first_line(error)}") from error

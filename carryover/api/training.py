@@ -18,6 +18,7 @@ from carryover.api import places
 from carryover.api.model import Model, model_of
 from carryover.api.saying import spoken
 from carryover.api.settings import Recipe, overrides, recipe_text
+from carryover.ground.errors import CarryoverError
 from carryover.launch.nodes import TORCHRUN
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def train(
         num_nodes=num_nodes,
         job=recipe_text(job),
     )
-    return model_of(result["uri"], store="", result=result)
+    return _model(result)
 
 
 @spoken()
@@ -163,7 +164,7 @@ def transfer(
         num_nodes=num_nodes,
         job=recipe_text(job),
     )
-    return model_of(result["uri"], store="", result=result)
+    return _model(result)
 
 
 def resumed(run: "Run", settings: Mapping[str, Any]) -> Model:
@@ -173,6 +174,12 @@ def resumed(run: "Run", settings: Mapping[str, Any]) -> Model:
         # Until its first commit a transfer needs what it starts from.
         return transfer(run.backbone, run.dataset_uri, **given)
     return train(run.dataset_uri, **given)
+
+
+def _model(result: Mapping[str, Any]) -> Model:
+    if not result:
+        raise CarryoverError("this is a node of a TrainJob that does not lead; node 0 gives the Model")
+    return model_of(result["uri"], store="", result=result)
 
 
 def _overrides(settings: Mapping[str, Any], resume: str | Mapping[str, Any], verb: Any) -> list[str]:

@@ -231,5 +231,5 @@ def _sources(given: Any, *, store: str, what: str) -> list[str]:
     return [
         os.fspath(one) if isinstance(one, (str, os.PathLike)) else source_of(one, store=store, what=what)
         for one in _several(given)
-        if one != ""
+        if not (isinstance(one, str) and not one)
     ]

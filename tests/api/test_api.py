@@ -38,6 +38,9 @@ class Frame:
         told = f'{{"index_columns": ["{index}"]}}'
         self.table = table.replace_schema_metadata({"pandas": told})
 
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of a DataFrame is ambiguous")
+
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.table.__arrow_c_stream__(requested_schema)
 

@@ -106,3 +106,46 @@ def test_files_that_commands_name_are_there(page: Path) -> None:
         for word in re.findall(r"(?<![\w./-])(?:examples|manifests|profiles|images|tools)/[\w./-]+", block.text)
     }
     assert {one for one in named if not (ROOT / one).exists()} == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("carryover train-dpd --dataset data", "no such command: carryover train-dpd"),
+        ("carryover train-ddp --datset data", "carryover train-ddp has no flag --datset"),
+        ("carryover checkpoint ls HOME --all-of-them", "carryover checkpoint ls has no flag --all-of-them"),
+        ("X=1 carryover train-ddp --set optimization.lerning_rate=1", "no such recipe key: optimization.lerning_rate"),
+        ("carryover train-ddp \\\n    --dataset d --set seed=1 optim.patiens=2", "no such recipe key: optim.patiens"),
+        ("carryover run train --param sauce=a.csv", "the pipeline train has no parameter sauce"),
+        ("true && carryover evaluate --modle m", "carryover evaluate has no flag --modle"),
+        ('train="carryover train-ddp\n    --made-up"\n$train', "carryover train-ddp has no flag --made-up"),
+        ("make tset", "no such verb: make tset"),
+        ("python -m benchmarks.nothing", "no such module: benchmarks.nothing"),
+    ],
+)
+def test_a_wrong_command_is_found(text: str, said: str) -> None:
+    assert command_words.wrong(text) == [said]
+
+
+def test_what_is_right_is_left_alone() -> None:
+    text = """carryover train-ddp --dataset URI --set optim.lr=1e-4 model.names='[hf_text]' --nproc-per-node 2 || true
+        carryover compile|submit --image NAME; kubectl label namespace carryover some=label
+        carryover COMMAND --help"""
+    assert command_words.wrong(text) == []
+
+
+def test_marks_are_read(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- a remark -->\n\n<!-- setup: a=1\nb=2 -->\n<!-- run: here -->\n```sh\necho $a\n```\n\n```python\nx\n```\n"
+        "<!-- sam -->\n```text\n```\n````sh\n```inside\n````\n",
+        encoding="utf-8",
+    )
+    found = list(blocks(page))
+    assert [(one.mark, one.said, one.language) for one in found] == [
+        ("run", "here", "sh"),
+        ("", "", "python"),
+        ("", "", "text"),
+        ("", "", "sh"),
+    ]
+    assert (found[0].setup, found[0].text, found[2].strange) == ("a=1\nb=2", "echo $a\n", ("sam",))

@@ -21,7 +21,7 @@ _SEPARATORS = re.compile(r"&&|\|\||[|;&\n()]")
 # What stands for something else in a page: KEY, ..., NAME, <digest>.
 _PLACEHOLDER = re.compile(r"\.{2,}|…|[A-Z_]+|<.*>")
 # What may stand before a command: VARIABLE=value, and programs that start another.
-_BEFORE = re.compile(r"\w+=.*|timeout|nice|time|exec|if|then|until|while|do|!|-s|-n|KILL|TERM|\d+s?|\{")
+_BEFORE = re.compile(r"(?s)\w+=.*|timeout|nice|time|exec|if|then|until|while|do|!|-s|-n|KILL|TERM|\d+s?|\{")
 _IDENTIFIER = re.compile(r"[a-z][\w.-]*")
 
 
@@ -32,18 +32,25 @@ def wrong(text: str) -> list[str]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each simple command of a shell text."""
-    joined = re.sub(r"\\\n\s*", " ", text)
-    for line in joined.splitlines():
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError:
-            # A quote that ends on a later line: its words are as good as they get.
-            words = line.split()
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    while lines:
+        line, words, lines = _first(lines)
         # A separator within quotes is no separator; shlex has taken the quotes away, so ask the line.
         if _SEPARATORS.search(re.sub(r"'[^']*'|\"[^\"]*\"", "", line)):
             yield from _apart(words)
         else:
             yield words
+
+
+def _first(lines: list[str]) -> tuple[str, list[str], list[str]]:
+    """Return the first command's text, its words, and the lines behind it: a quote may end on a later line."""
+    for count in range(1, len(lines) + 1):
+        line = "\n".join(lines[:count])
+        try:
+            return line, shlex.split(line, comments=True), lines[count:]
+        except ValueError:
+            continue
+    return lines[0], lines[0].split(), lines[1:]
 
 
 def _apart(words: Sequence[str]) -> Iterator[list[str]]:
@@ -62,6 +69,8 @@ def _apart(words: Sequence[str]) -> Iterator[list[str]]:
 
 def _wrong_words(words: list[str]) -> Iterator[str]:
     while words and _BEFORE.fullmatch(words[0]):
+        # train="carryover train-ddp ...", to be typed more than once
+        yield from wrong(words[0].partition("=")[2].replace("\n", " "))
         words = words[1:]
     if not words:
         return

@@ -91,7 +91,7 @@ class Curve:
     starts: tuple[Start, ...] = ()
     saves: tuple[Save, ...] = ()
     stops: tuple[Stop, ...] = ()
-    # Attempt -> Unix seconds of its last line.
+    # Attempt -> Unix seconds of its last line, where that is known.
     ends: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -129,7 +129,8 @@ def parse_curve(text: str) -> Curve:
     ends: dict[int, float] = {}
     for line in _lines(text):
         step, attempt, time = line["step"], int(line.get("attempt") or 0), _real(line.get("time"))
-        ends[attempt] = max(ends.get(attempt, math.nan), time) if time == time else ends.get(attempt, math.nan)
+        if not math.isnan(time):
+            ends[attempt] = max(ends.get(attempt, time), time)
         match line.get(_EVENT):
             case "start":
                 lost = line.get("lost_steps")

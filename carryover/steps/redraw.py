@@ -133,9 +133,10 @@ def _put_pictures(home: RunHome, output: str) -> None:
     drawing = _Drawing(home, "", attempt=0, output=output, what="pictures")
     try:
         drawing.wait(DRAWING_SECONDS)
+        words = drawing.trouble()
     finally:
         drawing.close()
-    if words := drawing.trouble():
+    if words:
         warn(f"curves of {home.store.uri} could not be drawn: {words}")
 
 

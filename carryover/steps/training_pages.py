@@ -95,7 +95,7 @@ def _life_files(home: RunHome) -> dict[str, bytes]:
             warn(f"generation {one.node.digest[:12]} (run {one.node.run_key or 'unknown'}): {one.gone}")
     foot = f"Made by carryover {__version__}, {moment(time.time())} UTC"
     card = lives.life_card(life, rejected, greatest=_greatest(life))
-    title = f"run {home.run()['run_key']} · {len(life)} generation{'s' if len(life) > 1 else ''}"
+    title = f"run {storage.split(home.store.uri)[1]} · {len(life)} generation{'s' if len(life) > 1 else ''}"
     text = lives.life_page(title, card, foot=foot)
     return {**lives.life_pictures(life, rejected), PAGE: text.encode()}
 
@@ -108,7 +108,7 @@ def _life(home: RunHome) -> tuple[list[Generation], list[Verdict]]:
     verdicts = _verdicts(storage.open_store(store), {one.node.digest for one in names})
     life = [_generation(one, store, verdicts) for one in names]
     finish = home.finish_record()
-    if finish is None or not life or life[-1].node.run_key != home.run()["run_key"]:
+    if finish is None or not life or life[-1].node.run_key != storage.split(home.store.uri)[1]:
         life.append(_unfinished(home))
     own = {one.node.digest for one in life}
     return life, [one for one in verdicts if one.kind == "reject" and one.model not in own]
@@ -140,7 +140,9 @@ def _generation(one: Known, store: str, verdicts: Sequence[Verdict]) -> Generati
 
 def _unfinished(home: RunHome) -> Generation:
     parent, curve = home.run().get("parent") or {}, read_curve(home.store)
-    node = Node(MODEL, "", "", by=parent.get("kind", ""), run_key=home.run()["run_key"], step=curve.last_step)
+    node = Node(
+        MODEL, "", "", by=parent.get("kind", ""), run_key=storage.split(home.store.uri)[1], step=curve.last_step
+    )
     return Generation(replace(node, reason="not finished"), curve, "", float("nan"))
 
 

@@ -88,7 +88,7 @@ def facts_of(home: RunHome, curve: Curve, attempts: Sequence[Attempt], *, genera
     parent = run.get("parent") or {}
     store = store_of(home.store.uri)
     return Facts(
-        run_key=run["run_key"],
+        run_key=run.get("run_key") or _key(home),
         home=home.store.uri,
         step="transfer-train" if parent.get("kind") == "transfer" else "train-ddp",
         standing=_standing(ended, attempts),
@@ -200,7 +200,7 @@ def _card(home: RunHome, finish: Record) -> ModelCard:
 
 
 def _commands(run: Mapping[str, Any], home: RunHome, store: str, *, finished: bool) -> list[tuple[str, str]]:
-    dataset, key = shlex.quote(str(run["dataset"].get("uri", ""))), run["run_key"]
+    dataset, key = shlex.quote(str(run["dataset"].get("uri", ""))), _key(home)
     where = f"--store {shlex.quote(store)}"
     again = f"carryover train-ddp --dataset {dataset} --run-key {key} {where}"
     epochs = run["recipe"].get("optimization.max_epochs", 10)

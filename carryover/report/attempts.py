@@ -6,7 +6,8 @@
 
 The log says when an attempt began and each time that it committed. A killed one says nothing of its end: the
 heartbeat, moved on every few seconds, tells the next claim how far it had come, so lost steps are known but for those
-seconds; how long they took is reckoned from the pace of the steps before. Without a heartbeat nothing is known of it.
+that fit between two beats; how long they took is reckoned from the pace of the steps before. Without a heartbeat
+nothing is known of it.
 """
 
 import math
@@ -17,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from carryover.checkpoint import owners
-from carryover.checkpoint.heartbeat import read_beat
+from carryover.checkpoint.heartbeat import INTERVAL, read_beat
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
@@ -47,7 +48,8 @@ class Attempt:
         ended: its last sign of life that is known, `began` where there is none.
         from_step: the step that it went on from; `step` is that of its last commit, or of its finish.
         reached: the newest step that its heartbeat told the next attempt; None where it told none.
-        lost_steps: steps after its last commit, None where unknown; `lost_seconds` is what they took, reckoned.
+        lost_steps: steps that it is known to have done in vain, None where unknown; `lost_seconds` is what they took,
+            reckoned; `unseen_steps` is how many more it may have done after its last heartbeat, at the run's pace.
         lives: whether nothing is known of an end, neither a finish nor a next attempt.
         reason: why it ended, in words.
         changes: recipe keys that it ran with instead of run.json's.
@@ -63,10 +65,19 @@ class Attempt:
     reached: int | None = None
     lost_steps: int | None = 0
     lost_seconds: float | None = 0.0
+    unseen_steps: int = 0
     commits: tuple[Commit, ...] = ()
     lives: bool = False
     reason: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def lost_words(self) -> str:
+        """How many steps were lost, as far as that is known."""
+        if self.lost_steps is None:
+            return "not known"
+        most = self.lost_steps + self.unseen_steps
+        return f"{self.lost_steps:,} to {most:,}" if self.unseen_steps else f"{self.lost_steps:,}"
 
 
 def read_attempts(home: RunHome, curve: Curve) -> tuple[Attempt, ...]:
@@ -88,7 +99,8 @@ def totals(attempts: tuple[Attempt, ...]) -> tuple[int, float, bool]:
     """Return steps and seconds lost by all attempts together, as far as known, and whether all of it is known."""
     steps = sum(one.lost_steps or 0 for one in attempts)
     seconds = sum(one.lost_seconds or 0.0 for one in attempts)
-    return steps, seconds, all(one.lost_steps is not None for one in attempts if not one.lives)
+    ended = [one for one in attempts if not one.lives]
+    return steps, seconds, all(one.lost_steps is not None and not one.unseen_steps for one in ended)
 
 
 def _records(home: RunHome) -> list[Record]:
@@ -136,7 +148,7 @@ def _attempt(
     known = [seconds_of(one.time) for one in saved] + [one.time for one in commits]
     ended = max([began, *known, _time(curve.ends.get(number))])
     said = next((stop.reason for stop in curve.stops if stop.attempt == number and stop.reason), "")
-    reached, lost, lost_seconds, reason = None, 0, 0.0, said
+    reached, lost, lost_seconds, unseen, reason = None, 0, 0.0, 0, said
     if finish:
         reason = finish.body.get("reason", "") or said
     elif after:
@@ -145,6 +157,8 @@ def _attempt(
         back = _step_of(after.body.get("resumed_from"), records) if after.body.get("resumed_from") is not None else 0
         lost = None if reached is None else max(0, reached - back)
         lost_seconds = None if lost is None or not pace else lost * pace
+        # Who could say why it ended had its last heartbeat after its last step.
+        unseen = 0 if said or not pace else math.ceil(INTERVAL / pace)
         ended = min(max(ended, _last_commit(commits, began) + (lost_seconds or 0)), seconds_of(after.time))
         reason = said or _how(claim, after)
     return Attempt(
@@ -158,6 +172,7 @@ def _attempt(
         reached,
         lost,
         lost_seconds,
+        unseen,
         commits,
         lives=not finish and not after,
         reason=reason,

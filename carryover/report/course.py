@@ -6,17 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from carryover.report.charts import Axes, drawing
-from carryover.report.curve import Series, thinned
+from carryover.report.curve import Series, running_mean, thinned
 from carryover.report.page import escape, note, number
 
 HEIGHT = 280
 MOST_POINTS, MOST_TITLES = 600, 120
 # Of so few points each is marked, and of so many beginnings each is numbered.
 FEW_POINTS, FEW_MARKS = 40, 12
+# Of so many points a mean over a part of them is drawn too.
+MANY_POINTS, SMOOTHED_PARTS = 150, 25
 STYLE = """
 svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round }
 svg .line.k0 { stroke: var(--s0) } svg .line.k1 { stroke: var(--s1) } svg .line.k2 { stroke: var(--s2) }
 svg .line.k3 { stroke: var(--s3) }
+svg .line.raw { stroke-width: 1; opacity: .35 }
 svg .point { stroke: none } svg .point.k0 { fill: var(--s0) } svg .point.k1 { fill: var(--s1) }
 svg .point.k2 { fill: var(--s2) } svg .point.k3 { fill: var(--s3) }
 svg .hover { fill: transparent }
@@ -48,7 +51,8 @@ def course_chart(
 ) -> str:
     """Return up to four lines over steps, with their names below where there are several.
 
-    A value that is no finite number is a gap with a cross below. Hovering over a point tells it.
+    A value that is no finite number is a gap with a cross below. Many points are paler, beside their running mean.
+    Hovering over a point tells it.
 
     Args:
         marks: beginnings of attempts.
@@ -74,9 +78,14 @@ def _line(name: str, one: Series, axes: Axes, kind: str, unit: str) -> list[str]
     steps, values = one.steps[keep], one.values[keep]
     places = [axes.place(float(step), float(value)) for step, value in zip(steps, values, strict=True)]
     drawn = []
-    for part in _stretches(values):
-        pairs = " ".join(f"{places[i][0]:.1f},{places[i][1]:.1f}" for i in part)
-        drawn.append(f'<polyline class="line {kind}" points="{pairs}"/>')
+    if len(one.values) > MANY_POINTS:
+        # The points themselves are paler, and what is said of one is its own value.
+        drawn = [_path(f"line raw {kind}", part, places) for part in _stretches(values)]
+        means = running_mean(one.values, len(one.values) // SMOOTHED_PARTS)[keep]
+        middle = [axes.place(float(step), float(value)) for step, value in zip(steps, means, strict=True)]
+        drawn += [_path(f"line {kind}", part, middle) for part in _stretches(means)]
+    for part in _stretches(values) if not drawn else []:
+        drawn.append(_path(f"line {kind}", part, places))
         if len(values) <= FEW_POINTS or len(part) == 1:
             drawn += [_dot(f"point {kind}", places[i], 2.6) for i in part]
     for i in range(0, len(keep), max(1, len(keep) // MOST_TITLES)):
@@ -84,6 +93,11 @@ def _line(name: str, one: Series, axes: Axes, kind: str, unit: str) -> list[str]
             told = f"{name}, step {int(steps[i]):,}: {number(float(values[i]))}{unit}"
             drawn.append(_dot("hover", places[i], 6, told))
     return drawn + [_cross(int(steps[i]), name, axes) for i in np.flatnonzero(~np.isfinite(values))]
+
+
+def _path(kind: str, part: np.ndarray, places: Sequence[tuple[float, float]]) -> str:
+    pairs = " ".join(f"{places[i][0]:.1f},{places[i][1]:.1f}" for i in part)
+    return f'<polyline class="{kind}" points="{pairs}"/>'
 
 
 def _dot(kind: str, at: tuple[float, float], radius: float, told: str = "") -> str:

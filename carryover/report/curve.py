@@ -172,6 +172,15 @@ def thinned(steps: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
     return np.array(sorted(keep))
 
 
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Return the mean of the finite values among each and the `window - 1` before it; NaN where a value is."""
+    known = np.isfinite(values)
+    sums, counts = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(known, values, 0.0), known))
+    first = np.maximum(0, np.arange(len(values)) + 1 - window)
+    ends = np.arange(1, len(values) + 1)
+    return np.where(known, (sums[ends] - sums[first]) / np.maximum(1, counts[ends] - counts[first]), np.nan)
+
+
 def _lines(text: str) -> Iterable[dict[str, Any]]:
     for line in text.splitlines():
         try:

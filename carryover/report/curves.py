@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carryover.report.course import Mark
-from carryover.report.curve import LOSS, RATE, SPEED, VAL_LOSS, Curve, Series, thinned
+from carryover.report.curve import LOSS, RATE, SPEED, VAL_LOSS, Curve, Series, running_mean, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,15 +124,6 @@ def draw(axes: "Axes", lines: Sequence[Line]) -> None:
         if len(gaps):
             foot = np.zeros(len(gaps))
             axes.plot(gaps, foot, "x", color=WRONG, transform=axes.get_xaxis_transform(), clip_on=False, markersize=6)
-
-
-def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Return the mean of the finite values among each and the `window - 1` before it; NaN where a value is."""
-    known = np.isfinite(values)
-    sums, counts = (np.concatenate([[0.0], np.cumsum(part)]) for part in (np.where(known, values, 0.0), known))
-    first = np.maximum(0, np.arange(len(values)) + 1 - window)
-    ends = np.arange(1, len(values) + 1)
-    return np.where(known, (sums[ends] - sums[first]) / np.maximum(1, counts[ends] - counts[first]), np.nan)
 
 
 def saved(figure: "Figure", name: str) -> dict[str, bytes]:

@@ -99,7 +99,7 @@ def marks_of(attempts: Sequence[Attempt]) -> list[Mark]:
     """Return a mark for each attempt but the first, with what is known of how the one before it ended."""
     found = []
     for before, one in pairwise(attempts):
-        lost = "lost steps unknown" if before.lost_steps is None else f"{before.lost_steps:,} steps lost"
+        lost = f"{before.lost_words} steps lost" if before.lost_steps is not None else "lost steps not known"
         changed = f"; changed: {', '.join(one.changes)}" if one.changes and one.changes != before.changes else ""
         words = f"attempt {one.number} goes on from step {one.from_step:,}; before it: {before.reason}; {lost}{changed}"
         found.append(Mark(one.from_step, str(one.number), words, f"attempt {one.number}: {lost}"))
@@ -153,7 +153,10 @@ def _curves(facts: Facts, curve: Curve, attempts: Sequence[Attempt]) -> str:
     if not parts:
         words = "no step has been logged yet, or the curve was not kept"
         return page.cards([page.card("Nothing yet", page.note(words), wide=True)])
-    legend = "A dashed line is where an attempt began; its number stands beside it. A ring is the best validation."
+    legend = (
+        "A dashed line is where an attempt began; its number stands beside it. A ring is the best validation. Of many "
+    )
+    legend += "points each is pale, and their running mean strong."
     return page.cards([page.card(title, chart) for title, chart in parts]) + page.note(legend)
 
 
@@ -164,7 +167,7 @@ def _is(facts: Facts, name: str) -> bool:
 def _attempts(attempts: Sequence[Attempt]) -> str:
     rows = []
     for one in list(attempts)[-MOST_ROWS:]:
-        lost = "not known" if one.lost_steps is None else f"{one.lost_steps:,}"
+        lost = one.lost_words
         if one.lives:
             lost = f"{lost} not saved yet" if one.lost_steps is not None else "none known yet"
         elif one.lost_seconds:
@@ -185,7 +188,8 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
     notes = page.note(
         "A bar is an attempt, a tick a commit, hatched what was lost and done again. A killed attempt can't say when "
         "it ended: its end is its last sign of life, or its last commit and the time that its lost steps took at the "
-        "run's mean pace. Lost steps are those that its heartbeat, written every 5 s, had told."
+        "run's mean pace. Lost steps are those that its heartbeat had told, up to those that it may have done in the "
+        "5 s until the next one."
     )
     more = len(attempts) - MOST_ROWS
     cut = page.note(f"The newest {MOST_ROWS} of {len(attempts):,} attempts are shown.") if more > 0 else ""

@@ -154,9 +154,9 @@ def _curves(facts: Facts, curve: Curve, attempts: Sequence[Attempt]) -> str:
         words = "no step has been logged yet, or the curve was not kept"
         return page.cards([page.card("Nothing yet", page.note(words), wide=True)])
     legend = (
-        "A dashed line is where an attempt began; its number stands beside it. A ring is the best validation. Of many "
+        "A dashed line is where an attempt began; its number stands beside it. A ring is the best validation. Where "
+        "points are many they are pale, and their running mean is strong."
     )
-    legend += "points each is pale, and their running mean strong."
     return page.cards([page.card(title, chart) for title, chart in parts]) + page.note(legend)
 
 

@@ -180,7 +180,7 @@ class _Screen:
         below: list[Text] = []
         for row in tuple(self.rows):
             what, total, done, words = row()
-            drawn = ProgressBar(total=total, completed=done, pulse=total is None)
+            drawn = ProgressBar(total, done, pulse=total is None, complete_style="cyan", pulse_style="cyan")
             first, _, more = words.partition("\n")
             table.add_row(Text(what, style="bold"), drawn, Text(first))
             below += [Text(line, style="dim", no_wrap=True) for line in more.splitlines()]

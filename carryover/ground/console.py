@@ -64,7 +64,9 @@ def _print(line: str) -> None:
     if _printers:
         _printers[-1](line)
     else:
-        print(line, file=sys.stderr, flush=True)
+        # One write: `print` makes two where output is not buffered, and lines of two ranks would tear.
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def panel(title: str, rows: Mapping[str, str], **fields: Any) -> None:

@@ -15,11 +15,13 @@ def test_what_to_start_from_is_given_once(tmp_path, capsys):
     """A Backbone as an artifact and by its URI: which one is meant is not guessed."""
     made = samples.trained(tmp_path)
     model, metrics = dsl.Model(name="model", uri=str(tmp_path / "new")), dsl.Metrics(name="metrics")
+    report = dsl.HTML(name="report", uri=str(tmp_path / "report.html"))
     backbone = dsl.Model(name="backbone", uri=made.backbone_uri)
     with pytest.raises(SystemExit) as ended:
         transfer_train.python_func(
             model=model,
             metrics=metrics,
+            report=report,
             backbone=backbone,
             backbone_uri=made.backbone_uri,
             dataset_uri=made.dataset_uri,

@@ -10,6 +10,7 @@ from carryover.api import cards
 from carryover.api.places import store_of
 from carryover.api.preview import Preview
 from carryover.api.saying import spoken
+from carryover.ground.config import check
 from carryover.ground.errors import WrongInput
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Dataset:
         Raises:
             WrongInput: for a split that is not there.
         """
+        check(count >= 0, "count", count, "0 or more")
         tables = []
         with TemporaryDirectory(prefix="carryover-head-") as folder:
             for table in self._groups(split, Path(folder)):

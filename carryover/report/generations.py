@@ -191,6 +191,7 @@ def _joined(life: Sequence[Generation], name: str) -> Series | None:
 
 
 def _by_step(axes: "Axes", life: Sequence[Generation], names: Sequence[str], metric: str) -> None:
+    starred: str | None = "score of the Model that came of it"
     for place, (offset, one) in enumerate(zip(_offsets(life), life, strict=True)):
         if place:
             axes.axvline(offset, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)))
@@ -202,8 +203,9 @@ def _by_step(axes: "Axes", life: Sequence[Generation], names: Sequence[str], met
                 keep = thinned(series.steps, series.values, curves.MOST_POINTS)
                 _plot(axes, series.steps[keep] + offset, series.values[keep], kind, len(names), first=not place)
         if metric and one.steps and not math.isnan(one.score(metric)):
-            axes.plot([offset + one.steps], [one.score(metric)], "*", color=INK, markersize=11)
-    if len(names) > 1:
+            axes.plot([offset + one.steps], [one.score(metric)], "*", color=INK, markersize=11, label=starred)
+            starred = None
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=9)
 
 
@@ -224,7 +226,10 @@ def _by_date(
     for verdict in rejected:
         score = verdict.metrics.get(metric, verdict.metrics.get(f"val_{metric}")) if metric else None
         if score is not None:
-            axes.plot(_dates(np.array([verdict.time])), [score], "x", color=WRONG, markersize=8)
+            label = None if axes.get_legend_handles_labels()[1] else "rejected candidate"
+            axes.plot(_dates(np.array([verdict.time])), [score], "x", color=WRONG, markersize=8, label=label)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=9)
     if not axes.lines:
         axes.text(0.5, 0.5, "times are not known", transform=axes.transAxes, ha="center", color=SOFT)
         return

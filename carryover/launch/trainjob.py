@@ -8,6 +8,7 @@
 The same run, asked for in the same way, has the same name but for the generation: who asks again finds the job.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ _STORE_KEYS = (
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
     "AWS_ENDPOINT_URL_S3",
+)
+# Variables of this process that the pods get too: how they tell of a training.
+_PASSED_ON = (
+    "CARRYOVER_DEBUG",
+    "CARRYOVER_LOG_FORMAT",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_TRACKING_URI",
 )
 _PLAIN = re.compile(r"[a-z0-9]+")
 _SHARED_MEMORY = "shm"
@@ -98,7 +108,9 @@ def spec_of(settings: JobSettings, image: str, command: Sequence[str], *, nodes:
 def base_name(run_key: str, spec: Mapping[str, Any]) -> str:
     """Return the name of all generations of a job without their number: a DNS label of at most 32 characters."""
     key = run_key[:12] if _PLAIN.fullmatch(run_key[:12]) else digest(run_key.encode())[:12]
-    return f"carryover-{key}-{digest(canonical(spec))[:8]}"
+    # The same job, however it is to be told of.
+    trainer = {**spec["trainer"], "env": [one for one in spec["trainer"]["env"] if one["name"] not in _PASSED_ON]}
+    return f"carryover-{key}-{digest(canonical({**spec, 'trainer': trainer}))[:8]}"
 
 
 def generation_of(base: str, name: str) -> int:
@@ -179,7 +191,9 @@ def _environment(settings: JobSettings) -> list[dict[str, Any]]:
         for name in keys
         if name not in settings.env
     ]
-    return [*secret, *({"name": name, "value": value} for name, value in settings.env.items())]
+    # How a training is told of is said once, where the job is asked for. A password in a URI stays here.
+    told = {name: os.environ[name] for name in _PASSED_ON if "@" not in os.environ.get(name, "@")}
+    return [*secret, *({"name": name, "value": value} for name, value in {**told, **settings.env}.items())]
 
 
 def _resources(settings: JobSettings) -> dict[str, Any]:

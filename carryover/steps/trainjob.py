@@ -20,7 +20,7 @@ from typing import Any
 
 from carryover.checkpoint.lease import Hold, forget, is_given_up
 from carryover.ground import last_words
-from carryover.ground.console import say, warn
+from carryover.ground.console import pass_on, say, warn
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
 from carryover.launch import trainjob as jobs
 from carryover.launch.cluster import Cluster, Exists, NotThere, Unreachable
@@ -152,7 +152,7 @@ class _Watch:
     _pods: dict[int, jobs.Pod] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.log = NodeLog(self.cluster, say)
+        self.log = NodeLog(self.cluster, pass_on)
 
     def until_it_ends(self) -> State:
         """Show what happens until the job has ended.

@@ -3,7 +3,7 @@
 attempt 3 goes on from step 1206, epoch 7, sample 96 of it
   checkpoint  record 11 of s3://bucket/store/runs/121dfff73df9f06e, made 25s ago
   restored    weights and optimizer (adamw, 2 x 4,802 numbers), cosine_decay schedule, early stopping (2 of 10), ...
-  lost        17 steps (272 samples, about 1s) of the attempt before: they are done again
+  lost        at least 17 steps (about 272 samples, 1s) of the attempt before: they are done again
   changed     optimization.max_epochs: 43 -> 100
   to do       epochs 43 -> 100, 10,854 steps from here; the rate here 8.77e-04 -> 9.12e-04
   best        roc_auc 0.9371 at step 603
@@ -181,9 +181,11 @@ def _lost(lost: int | None, state: RunState, batch_size: int) -> str:
     if lost is None:
         return "not known: the attempt before gave no sign of how far it came"
     if not lost:
-        return "nothing"
-    seconds = f", about {duration(lost * state.seconds / state.step)}" if state.step else ""
-    return f"{lost:,} steps (up to {lost * batch_size:,} samples{seconds}) of the attempt before: they are done again"
+        return "nothing that the heartbeat knew of"
+    seconds = f", {duration(lost * state.seconds / state.step)}" if state.step else ""
+    # The last heartbeat is some seconds before a kill.
+    about = f"about {lost * batch_size:,} samples{seconds}"
+    return f"at least {lost:,} steps ({about}) of the attempt before: they are done again"
 
 
 def _raised(before: RunState, limits: Limits) -> str:

@@ -118,3 +118,16 @@ def test_an_image_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
         image_of(JobSettings())
     monkeypatch.setenv("CARRYOVER_IMAGE", "carryover:v0.1.0")
     assert image_of(JobSettings()) == "carryover:v0.1.0"
+
+
+def test_how_a_training_is_told_of_reaches_the_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leaves the job what it is: a retry with --debug finds the one that lives."""
+    before = made(read_settings(EVERYTHING))
+    monkeypatch.setenv("CARRYOVER_LOG_FORMAT", "json")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    job = made(read_settings(EVERYTHING))
+    env = {item["name"]: item.get("value") for item in job["spec"]["trainer"]["env"]}
+    assert (env["CARRYOVER_LOG_FORMAT"], env["MLFLOW_TRACKING_URI"]) == ("json", "http://mlflow:5000")
+    assert job["metadata"]["name"] == before["metadata"]["name"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
+    assert "secret@" not in str(made(read_settings(EVERYTHING)))

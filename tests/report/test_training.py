@@ -223,6 +223,7 @@ def no_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(redraw.VARIABLE, "0")
 
 
+@pytest.mark.slow
 def test_the_life_of_a_model_is_told_where_its_first_run_is_gone(
     tmp_path: Path, no_cut: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from carryover.ground import console
 from carryover.ground.errors import CarryoverError, NoProgress, RunAgain, Superseded, WrongInput
 from carryover_kfp import docker, processes
 from carryover_kfp.compiling import write_compiled
@@ -54,7 +55,10 @@ class Screen:
 
     def line(self, text: str) -> None:
         """Show one line that the step itself wrote."""
-        self._say(f"      {text.rstrip()}")
+        if console.is_json():
+            console.pass_on(text.rstrip())
+        else:
+            self._say(f"      {text.rstrip()}")
 
     def end(self, step: str, code: int, seconds: float) -> None:
         """Say how one attempt of a step ended."""
@@ -63,6 +67,9 @@ class Screen:
         self._say(f"      {how} after {seconds:.1f} s")
 
     def _say(self, text: str) -> None:
+        if console.is_json():
+            console.say(text.strip())
+            return
         self.out.write(text + "\n")
         self.out.flush()
 

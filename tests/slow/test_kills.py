@@ -33,11 +33,13 @@ THINGS = "movie film food place phone service product acting sound battery".spli
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: what it said of itself, and its weights as bits."""
+    """A finished run: what it said of itself, its weights as bits, its curve (step, loss) and its validations."""
 
     result: dict
     weights: bytes
     tensors: dict[str, str]
+    curve: list[tuple[int, float]]
+    checks: list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Job:
         tensors = {name: entry["digest"] for name, entry in table["tensors"].items()}
         verified = self.cli("checkpoint", "verify", run.uri)
         assert verified.rc == 0, verified.stderr
-        return Trained(result, open_store(result["uri"]).read("model.ckpt/model.safetensors"), tensors)
+        weights = open_store(result["uri"]).read("model.ckpt/model.safetensors")
+        return Trained(result, weights, tensors, *_told(run, result["attempts"]))
 
     def runs(self) -> Store:
         """The home of the one run in this store."""
@@ -104,6 +107,24 @@ class Job:
                 if name not in self.kinds:
                     self.kinds[name] = json.loads(run.read(f"log/{name}"))["kind"]
         return list(self.kinds.values()).count("commit")
+
+
+def _told(run: Store, attempts: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Return the curve and the validations, of which TensorBoard's files tell the same: each step once, all of them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
+    curve = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    checks = [(line["step"], line["val_roc_auc"]) for line in lines if "val_roc_auc" in line]
+    shown = EventAccumulator(run.at("tensorboard"), size_guidance={"scalars": 0})
+    shown.Reload()
+    for tag, known in (("train/loss", curve), ("validation/roc_auc", checks)):
+        found = shown.Scalars(tag)
+        assert [point.step for point in found] == [step for step, _ in known] == sorted({step for step, _ in known})
+        assert [point.value for point in found] == pytest.approx([value for _, value in known])
+    of = {point.step: point.value for point in shown.Scalars("attempt")}
+    assert list(of.values()) == sorted(of.values()) and max(of.values()) <= attempts
+    return curve, checks
 
 
 def _records(run: Store) -> list[dict]:
@@ -182,6 +203,7 @@ def _assert_same_bits(killed: Trained, reference: Trained) -> None:
     assert any(name.startswith("model/") for name in reference.tensors)
     assert any(name.startswith("optim/") for name in reference.tensors)
     assert killed.weights == reference.weights
+    assert (killed.curve, killed.checks) == (reference.curve, reference.checks), "no gap, and no point twice"
     assert killed.result["metrics"] == reference.result["metrics"]
     assert killed.result["step_count"] == reference.result["step_count"]
 

@@ -25,8 +25,13 @@ _EVERY_SECONDS = 5.0
 _WHERE = ("step", "epoch", "attempt", "time", "event")
 # What one call may carry: https://mlflow.org/docs/latest/rest-api.html#request-limits
 _MOST_METRICS, _MOST_PARAMS, _LONGEST_PARAM, _LONGEST_TAG = 1000, 100, 6000, 5000
-# Its own defaults would try a dead server for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# Its own defaults would try a dead server for minutes, tell its makers of the use, and print to a command's stdout.
+_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 def listener(home: RunHome, run_key: str, recipe: Mapping[str, Any]) -> "MLflow | None":
@@ -89,7 +94,7 @@ class MLflow:
             self._client.set_terminated(self._run, status="FAILED" if exit_code else "FINISHED")
 
     def _begin(self) -> None:
-        for name, value in _PATIENCE.items():
+        for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 

@@ -59,7 +59,9 @@ def attempt(scratch: Path, lines: list[dict[str, Any]], commit: int, *, code: in
         hearing.exit_code = code
 
 
-def test_one_run_over_all_attempts(server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_one_run_over_all_attempts(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr(listeners, "_PREEMPTED_SECONDS", 60.0)
     save = {"step": 4, "epoch": 0, "attempt": 1, "time": 1.0, "event": "save", "number": 1, "seconds": 0.5, "bytes": 9}
     first = [start(0, 1), step(2, 1), step(4, 1, val_f1=None), save, step(6, 1)]
@@ -82,6 +84,7 @@ def test_one_run_over_all_attempts(server: MlflowServer, tmp_path: Path, monkeyp
     assert run["info"]["status"] == "FINISHED"
     tags = run["tags"]
     assert (tags["carryover.run_key"], tags["carryover.attempts"], tags["carryover.lost_steps"]) == ("key", "3", "2")
+    assert capsys.readouterr().out == "", "stdout is the command's own"
     assert tags["carryover.model_uri"] == "/somewhere/store/models/abc" and tags["carryover.changed.key.3"] == "33"
 
 

@@ -115,7 +115,7 @@ def run_command(pipeline_name: str, runner: str, pipeline_root: str, image: str,
     container); a step that is killed is tried again and goes on from its last commit.
     """
     need_kfp()
-    from carryover_kfp import catalog, compiling, local
+    from carryover_kfp import catalog, compiling, local, pages
 
     pipeline = catalog.load_pipeline(pipeline_name)
     size = container_size(pods, runner)
@@ -130,6 +130,8 @@ def run_command(pipeline_name: str, runner: str, pipeline_root: str, image: str,
     for name, value in sorted(finished.outputs.items()):
         click.echo(f"  {name}: {value}")
     click.echo(f"  artifacts: {finished.folder}")
+    for step, place in pages.reports_of(finished.folder).items():
+        click.echo(f"  report of {step}: {place}")
 
 
 def _absolute(values: dict[str, Any]) -> dict[str, Any]:

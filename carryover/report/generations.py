@@ -130,7 +130,9 @@ def life_card(life: Sequence[Generation], rejected: Sequence[Verdict], *, greate
 
 def life_page(title: str, card: str, *, foot: str) -> str:
     """Return a page around the card."""
-    return page.page("Generations", title, [card], foot=foot, style=course.STYLE)
+    return page.page(
+        "Generations", title, [page.section("The runs, one after the other", card)], foot=foot, style=course.STYLE
+    )
 
 
 _HEADS = ("", "Model", "how", "made (UTC)", "train rows", "steps", "ended with", "decisions", "")

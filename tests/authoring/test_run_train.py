@@ -72,8 +72,10 @@ def test_train_gives_every_artifact_and_a_second_run_finds_them(carryover_cli, t
     matrix = found["classification"]["confusionMatrix"]
     assert [entry["displayName"] for entry in matrix["annotationSpecs"]] == ["no", "yes"]
     assert found["classification"]["confidenceMetrics"]
-    (report,) = folder.glob("**/evaluate/report")
-    assert "<html" in report.read_text().lower()
+    for step in ("train-ddp", "evaluate"):
+        (report,) = folder.glob(f"**/{step}/report")
+        assert "<html" in report.read_text().lower()
+        assert Path(said[f"report of {step}"]).read_text() == report.read_text()
     (predictions,) = folder.glob("**/evaluate/results/predictions.parquet")
     assert sum(sum(row["row"]) for row in matrix["rows"]) == pq.read_table(predictions).num_rows
 

@@ -16,19 +16,25 @@ FILES = 40
 # What opens a branch of a family; {} is its folder. Of families in other packages only the files are told.
 OPENED: Mapping[str, str] = {
     "clip": """from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
-model = AutoModel.from_pretrained({!r}).eval()""",
+folder = {!r}
+model = AutoModel.from_pretrained(folder).eval()""",
     "hf_text": """from transformers import AutoModel, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained({0!r})
-encoder = AutoModel.from_pretrained({0!r}).eval()""",
+folder = {!r}
+tokenizer = AutoTokenizer.from_pretrained(folder)
+encoder = AutoModel.from_pretrained(folder).eval()""",
     "mmdet_image": """from mmdet.apis import init_detector
-detector = init_detector({0!r} + "/config.py", {0!r} + "/model.pth", device="cpu")""",
+folder = {!r}
+detector = init_detector(f"{{folder}}/config.py", f"{{folder}}/model.pth", device="cpu")""",
     "sam": """from transformers import SamModel
-model = SamModel.from_pretrained({!r}).eval()""",
+folder = {!r}
+model = SamModel.from_pretrained(folder).eval()""",
     "timm_image": """import timm
-encoder = timm.create_model("local-dir:" + {!r}, pretrained=True).eval()""",
+folder = {!r}
+encoder = timm.create_model(f"local-dir:{{folder}}", pretrained=True).eval()""",
 }
 TENSORS = """from safetensors.torch import load_file
-weights = load_file({!r} + "/model.safetensors")"""
+folder = {!r}
+weights = load_file(f"{{folder}}/model.safetensors")"""
 
 
 def backbone_page(card: BackboneCard) -> str:

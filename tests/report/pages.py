@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from carryover.data.manifest import load_card
@@ -15,12 +16,13 @@ from carryover.steps.dump_backbone import dump_backbone
 from carryover.steps.evaluate import evaluate
 from carryover.steps.lineage import lineage
 from carryover.steps.prepare_data import prepare_data
+from carryover.steps.training_report import page_of
 from tests.data.support import reviews, write
 from tests.evaluate.models import fit_model
 from tests.support.tiny_bert import save_tiny_bert
 from tests.support.tiny_clip import save_tiny_clip
 from tests.support.toy_colours import install, write_toy
-from tests.train.attempts import SMALL, Run
+from tests.train.attempts import SMALL, Killed, Run, dataset
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30)}
 
@@ -246,3 +248,80 @@ def lineage_page(folder: Path) -> Path:
     uri = str(backbone_page(folder).parent)
     lineage(uri, store=str(folder / "store"), html=str(folder / "lineage.html"))
     return folder / "lineage.html"
+
+
+def training_page(folder: Path) -> Path:
+    """The report of a run of three attempts, two of which were killed."""
+    often = {"optimization.val_check_interval": 0.5, "optimization.log_every_n_steps": 1}
+    run = Run(dataset(folder), str(folder / "store"), often, folder)
+    for kill_after in (5, 6):
+        with pytest.raises(Killed):
+            run.go(kill_after=kill_after)
+    run.go()
+    path = folder / "training.html"
+    path.write_text(page_of(run.home))
+    return path
+
+
+# What a careless page would take for parts of itself; texts that turn others around, that can't be seen, of four bytes.
+EVIL = (
+    "<script>alert('text')</script>",
+    "\"><img src=x onerror=alert('attribute')>",
+    "</style><style>* { display: none }</style>",
+    "</title><svg onload=alert('svg')></svg>",
+    "javascript:alert('link')",
+    "{{constructor.constructor('alert(1)')()}} ${alert(1)} &lt;b&gt;",
+    "right to left: \u05e9\u05dc\u05d5\u05dd \u202eevil\u202c, no width: a\u200bb\ufeffc, four bytes: \U0001f525",
+)
+ODD_FOLDER = "a'b&c <b>d"
+
+
+def evil_pages(folder: Path) -> dict[str, Path]:
+    """Every page of a model of a table whose columns, classes, texts, categories, files and folders are hostile."""
+    place = folder / ODD_FOLDER
+    chance, store = random.Random(0), str(folder / ODD_FOLDER / "store")
+    rows = []
+    for number in range(240):
+        a = chance.gauss(0, 1)
+        rows.append(
+            {
+                EVIL[0]: f"{EVIL[number % 7]} {chance.choice(['fine', 'dull', 'red'])} {number}"
+                + " and more words" * 3,
+                EVIL[1]: a,
+                EVIL[2]: EVIL[chance.randrange(7)],
+                EVIL[3]: "always",
+                EVIL[4]: number,
+                EVIL[6]: (EVIL[0], EVIL[1], EVIL[6])[(a > -0.5) + (a > 0.5)],
+            }
+        )
+    asked = {"store": store, "column_types": {EVIL[0]: "text"}}
+    first = prepare_data(
+        source=[str(write(place / "rows.parquet", rows))], label=EVIL[6], output=str(place / "a"), **asked
+    )
+    moved = [{**row, EVIL[1]: row[EVIL[1]] + 3, EVIL[2]: EVIL[0]} for row in rows]
+    odd = write(place / "<img src=x onerror=alert(3)>.parquet", moved)
+    prepare_data(source=[str(odd)], schema_from=first["uri"], output=str(place / "b"), store=store)
+    values = {
+        **SMALL,
+        "optimization.max_epochs": 1,
+        "model.names": ["numerical_mlp", "categorical_mlp", "hf_text", "fusion_mlp"],
+        "model.hf_text.checkpoint_name": str(save_tiny_bert(folder / "bert")),
+    }
+    run = Run(load_card(first["uri"]), store, values, place / "scratch")
+    run.go()
+    training = place / "training.html"
+    training.write_text(page_of(run.home))
+    given = {"dataset": [first["uri"]], "store": store, "output": str(place / "scored")}
+    table = {"numerical_mlp": {"hidden_size": 8}, "names": ["numerical_mlp"]}
+    before = fit_model(first["uri"], store, place / "scratch", model=table, steps=3)
+    evaluate(model="run:run", baseline=before, stage=[before], min_gain=0.0, **given)
+    dump_backbone(model="run:run", store=store, output=str(place / "dumped"))
+    lineage(str(place / "dumped"), store=store, html=str(place / "lineage.html"))
+    return {
+        "data card": place / "a" / "dataset.html",
+        "data card with drift": place / "b" / "dataset.html",
+        "training": training,
+        "evaluation": place / "scored" / "report.html",
+        "backbone": place / "dumped" / "report.html",
+        "lineage": place / "lineage.html",
+    }

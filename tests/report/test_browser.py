@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.report.browser import PHONE, WIDE, chromium, opened
+from tests.report.pages import EVIL, evil_pages
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,6 +30,9 @@ PAGES = {
     "evaluation of masks": "tests.report.pages:evaluation_of_masks",
     "backbone": "tests.report.pages:backbone_page",
     "lineage": "tests.report.pages:lineage_page",
+    "training that was killed": "tests.report.training_pages:training",
+    "generations": "tests.report.training_pages:generations",
+    "training": "tests.report.pages:training_page",
 }
 
 
@@ -38,7 +42,13 @@ def browser() -> "Iterator[Browser]":
         yield found
 
 
-@pytest.fixture(scope="module", params=PAGES)
+# Those that have most of what others have; the rest takes minutes, mostly to train what is shown.
+QUICK = ("data card of many columns", "evaluation of numbers")
+
+
+@pytest.fixture(
+    scope="module", params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PAGES]
+)
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     module, _, name = PAGES[request.param].partition(":")
     make: Callable[[Path], Path] = getattr(importlib.import_module(module), name)
@@ -73,3 +83,39 @@ def test_it_works_where_no_script_may_run(browser: "Browser", page: Path, tmp_pa
         assert inside.locator("h1").inner_text() == html.unescape(text.partition("<h1>")[2].partition("</h1>")[0])
         assert inside.locator("footer").is_visible()
     assert seen.complaints == []
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return evil_pages(tmp_path_factory.mktemp("evil"))
+
+
+# Page -> the hostile texts that it has to show; marks that turn what is around them are shown as U+FFFD.
+SHOWN = {
+    "data card": EVIL,
+    "data card with drift": EVIL,
+    "training": (),
+    "evaluation": (EVIL[0], EVIL[1], EVIL[2], EVIL[6]),
+    "backbone": (EVIL[0], EVIL[1], EVIL[2]),
+    "lineage": (),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SHOWN)
+def test_what_data_say_is_text_and_nothing_else(browser: "Browser", hostile: dict[str, Path], kind: str) -> None:
+    path = hostile[kind]
+    with opened(browser, path, width=PHONE) as seen:
+        found = seen.measure()
+        title = seen.page.title()
+        styles = seen.page.evaluate("document.querySelectorAll('style').length")
+    assert (seen.complaints, seen.dialogs) == ([], [])
+    assert [asked for asked in seen.requests if not asked.startswith("data:")] == [path.resolve().as_uri()]
+    assert (found["scripts"], found["handlers"], found["overflow"], found["outside"]) == (0, [], 0, [])
+    assert not {"iframe", "object", "embed", "link", "a", "form", "b2"} & set(found["elements"])
+    # A lineage's drawing is a file by itself too, and brings its own.
+    assert styles <= 2 and "<" not in title.replace(EVIL[6], "")
+    flat = " ".join(found["text"].split())
+    for text in SHOWN[kind]:
+        shown = text.replace("\u202e", "\ufffd").replace("\u202c", "\ufffd")
+        assert " ".join(shown.split()) in flat, text

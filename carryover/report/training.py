@@ -19,7 +19,7 @@ import numpy as np
 
 from carryover.carry.lineage import Known
 from carryover.report import course, page, timeline
-from carryover.report.attempts import Attempt, totals
+from carryover.report.attempts import GONE, Attempt, totals
 from carryover.report.course import Mark, course_chart
 from carryover.report.curve import LOSS, RATE, SPEED, VAL_LOSS, Curve, Save, Series
 from carryover.report.lineage import lineage_svg
@@ -102,7 +102,8 @@ def marks_of(attempts: Sequence[Attempt]) -> list[Mark]:
         lost = f"{before.lost_words} steps lost" if before.lost_steps is not None else "lost steps not known"
         changed = f"; changed: {', '.join(one.changes)}" if one.changes and one.changes != before.changes else ""
         words = f"attempt {one.number} goes on from step {one.from_step:,}; before it: {before.reason}; {lost}{changed}"
-        found.append(Mark(one.from_step, str(one.number), words, f"attempt {one.number}: {lost}"))
+        cause = "killed or lost" if before.reason.startswith(GONE) else before.reason
+        found.append(Mark(one.from_step, str(one.number), words, f"attempt {one.number} ({cause}; {lost})"))
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from carryover.checkpoint.home import RunHome
 from carryover.data.manifest import DatasetCard
 from carryover.ground import storage
 from carryover.report import generations as lives
@@ -248,3 +249,18 @@ def test_the_life_of_a_model_is_told_where_its_first_run_is_gone(
     curves([second["uri"]], store=store, output=str(tmp_path / "later"), generations=True)
     assert "its run is gone" in capsys.readouterr().err
     assert "its run is gone" in (tmp_path / "later" / training_pages.PAGE).read_text()
+
+
+@pytest.mark.slow
+def test_a_run_in_an_object_store_is_drawn_there(
+    killed: Run, s3_store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = storage.open_store(f"{s3_store_uri}/runs/run")
+    names = [name for name in killed.home.store.walk() if not name.startswith((REPORT, CURVES))]
+    storage.copy_tree(killed.home.store, here, names)
+    monkeypatch.setenv(redraw.VARIABLE, "60")
+    place = redraw.finish(RunHome(here), "", trained=True)
+    assert place == here.at(REPORT) and place.startswith("s3://")
+    assert here.read(f"{CURVES}/loss.png").startswith(PNG) and b"Over the clock" in here.read(REPORT)
+    assert report("run:run", store=s3_store_uri, output=str(tmp_path / "now.html")) == str(tmp_path / "now.html")
+    assert here.uri in (tmp_path / "now.html").read_text()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_every_command_is_on_the_page() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_site_is_built_without_a_broken_link_and_without_a_network(tmp_path) -> None:
+def test_the_site_is_built_without_a_broken_link_and_without_a_network(tmp_path: Path) -> None:
     """--strict: a link, an anchor or a page outside of the navigation that is not there ends the build."""
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     # A proxy that nobody answers: whatever the build would fetch fails.
@@ -39,4 +40,9 @@ def test_the_site_is_built_without_a_broken_link_and_without_a_network(tmp_path)
     built = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     assert (tmp_path / "site" / "search" / "search_index.js").is_file()
+    # A link to a file outside of docs/ leads to its copy, on the forge and here.
     assert (tmp_path / "site" / "files" / "CHANGELOG.html").is_file()
+    page = (tmp_path / "site" / "architecture.html").read_text(encoding="utf-8")
+    assert 'href="files/CONTRIBUTING.html#add-a-model-family"' in page
+    component = (tmp_path / "site" / "components" / "train_ddp.html").read_text(encoding="utf-8")
+    assert 'href="../files/components/train_ddp/component.py.html"' in component

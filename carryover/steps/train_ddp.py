@@ -133,6 +133,7 @@ def train_ddp(
         grace_seconds = POD_GRACE_SECONDS if settings else GRACE_SECONDS
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
     check(resume in RESUME, "--resume", resume, f"one of {', '.join(RESUME)}")
+    redraw.every_seconds()
     if output:
         # Written to last of all: a place that is not possible must not come out after hours of training.
         storage.scheme_of(output)

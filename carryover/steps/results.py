@@ -33,9 +33,17 @@ def resolve_store(store: str) -> str:
                 f"store: '{store}' is inside this pod and ends with it; give an object store, e.g. s3://bucket/carryover"
             )
     uri = storage.normal(store or DEFAULT_STORE)
+    if storage.scheme_of(uri) == "file" and not _is_folder(uri):
+        raise WrongInput(f"store {uri}: is no folder; give a folder, or another place", trouble="path-refused")
     if not store:
         say(f"store: {uri} (default; --store URI for another)")
     return uri
+
+
+def _is_folder(path: str) -> bool:
+    """Tell whether a path is a folder, or can become one."""
+    there = next(one for one in (Path(path), *Path(path).parents) if os.path.lexists(one))
+    return there.is_dir()
 
 
 def is_of_machine(uri: str) -> bool:

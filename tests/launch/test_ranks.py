@@ -104,7 +104,7 @@ def test_a_killed_rank_means_run_me_again(tmp_path: Path, start: Start) -> None:
     tree = start({"*": "wait"})
     assert tree.wait_until(begun(tmp_path))
     os.kill(pid_of(tmp_path, 1), signal.SIGKILL)
-    assert ended(tree) == {"exit_code": 75, "message": FOR_MEMORY.format(1), "step": 7}
+    assert ended(tree) == {"exit_code": 75, "message": FOR_MEMORY.format(1), "step": 7, "trouble": "rank-lost"}
     assert gone(tree, 1)
 
 
@@ -114,14 +114,14 @@ def test_a_rank_that_crashed_is_not_said_to_have_been_killed_for_memory(tmp_path
     assert tree.wait_until(begun(tmp_path))
     os.kill(pid_of(tmp_path, 1), signal.SIGSEGV)
     words = "rank 1 was lost: SIGSEGV ended it; the same command goes on from the newest commit"
-    assert ended(tree) == {"exit_code": 75, "message": words, "step": 7}
+    assert ended(tree) == {"exit_code": 75, "message": words, "step": 7, "trouble": "rank-lost"}
 
 
 def test_the_only_rank_is_killed(tmp_path: Path, start: Start) -> None:
     tree = start({"*": "wait"}, count=1)
     assert tree.wait_until(begun(tmp_path, 1))
     os.kill(pid_of(tmp_path, 0), signal.SIGKILL)
-    assert ended(tree) == {"exit_code": 75, "message": FOR_MEMORY.format(0), "step": 7}
+    assert ended(tree) == {"exit_code": 75, "message": FOR_MEMORY.format(0), "step": 7, "trouble": "rank-lost"}
     assert gone(tree, 1)
 
 
@@ -130,7 +130,7 @@ def test_sigterm_lets_all_ranks_save(tmp_path: Path, start: Start) -> None:
     tree = start({"*": "save"}, seconds=1.0)
     assert tree.wait_until(begun(tmp_path))
     tree.process.send_signal(signal.SIGTERM)
-    assert ended(tree) == {"exit_code": 75, "message": "saved", "step": 7}
+    assert ended(tree) == {"exit_code": 75, "message": "saved", "step": 7, "trouble": ""}
     assert gone(tree, 1)
 
 
@@ -140,7 +140,12 @@ def test_sigterm_before_a_rank_has_begun(tmp_path: Path, start: Start) -> None:
     # The agent may be anywhere now: in its own start, in torchrun's, or with ranks that have not begun.
     time.sleep(0.5)
     tree.process.send_signal(signal.SIGTERM)
-    assert ended(tree) == {"exit_code": 75, "message": "stopped before the ranks could save", "step": -1}
+    assert ended(tree) == {
+        "exit_code": 75,
+        "message": "stopped before the ranks could save",
+        "step": -1,
+        "trouble": "preempted",
+    }
     assert gone(tree, 1)
 
 
@@ -150,7 +155,7 @@ def test_a_long_save_has_all_of_the_grace(tmp_path: Path, start: Start) -> None:
     tree = start({"*": "save"}, seconds=18, grace=40)
     assert tree.wait_until(begun(tmp_path))
     tree.process.send_signal(signal.SIGTERM)
-    assert ended(tree) == {"exit_code": 75, "message": "saved", "step": 7}
+    assert ended(tree) == {"exit_code": 75, "message": "saved", "step": 7, "trouble": ""}
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ FORMAT_VARIABLE = "CARRYOVER_LOG_FORMAT"
 BAR_VARIABLE = "CARRYOVER_BAR"
 DEBUG_VARIABLE = "CARRYOVER_DEBUG"
 FORMATS = ("auto", "text", "json")
+_INFINITE = (float("inf"), float("-inf"))
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -112,7 +113,8 @@ def _is_event(line: str) -> bool:
 def as_json(message: str, *, level: str, fields: Mapping[str, Any]) -> str:
     """Return one event as the line of JSON that it is in that format."""
     when = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"time": when, "level": level, "message": message, **fields}, default=str, ensure_ascii=False)
+    finite = {name: None if value != value or value in _INFINITE else value for name, value in fields.items()}
+    return json.dumps({"time": when, "level": level, "message": message, **finite}, default=str, ensure_ascii=False)
 
 
 def libraries_too() -> None:

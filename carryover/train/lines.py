@@ -25,8 +25,10 @@ METRICS = "metrics.jsonl"
 
 
 class Lines:
-    """The lines of a run up to now, of which the first `kept` are of earlier attempts. One thread may add while
-    another one reads.
+    """The lines of a run up to now, as text: a long run has many. One thread may add while another one reads.
+
+    Attributes:
+        kept: how many of them are of earlier attempts.
 
     Args:
         home: the run's folder, whose lines up to `step` are taken over.
@@ -34,9 +36,8 @@ class Lines:
     """
 
     def __init__(self, home: Store, step: int, copy: Path | None = None) -> None:
-        self.values = _kept(home, step)
-        self.kept = len(self.values)
-        self._text = [_text(line) for line in self.values]
+        self._text = _kept(home, step)
+        self.kept = len(self._text)
         self._copy = None
         if copy:
             copy.write_bytes(b"".join(self._text))
@@ -47,8 +48,6 @@ class Lines:
         """Append a line; numbers that JSON lacks become null."""
         plain = {name: None if _is_infinite(value) else value for name, value in line.items()}
         text = _text(plain)
-        # In this order: who counts texts finds as many values.
-        self.values.append(plain)
         self._text.append(text)
         try:
             if self._copy:
@@ -58,10 +57,10 @@ class Lines:
             self._copy = None
             warn(f"the local copy of {METRICS} ends here: {error}")
 
-    def content(self) -> Callable[[], tuple[bytes, list[dict[str, Any]]]]:
-        """Return what gives the file as it is now, and its lines: to be called behind the loop."""
+    def content(self) -> Callable[[], list[bytes]]:
+        """Return what gives the lines as they are now: to be called behind the loop."""
         count = len(self._text)
-        return lambda: (b"".join(self._text[:count]), self.values[:count])
+        return lambda: self._text[:count]
 
 
 def _text(line: Mapping[str, Any]) -> bytes:
@@ -72,10 +71,20 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _kept(home: Store, step: int) -> list[dict[str, Any]]:
+def _kept(home: Store, step: int) -> list[bytes]:
     try:
-        text = home.read(METRICS).decode()
+        data = home.read(METRICS)
     except FileNotFoundError:
         return []
-    lines = [json.loads(line) for line in text.splitlines() if line]
-    return [line for line in lines if line["step"] <= step]
+    lines = [(line, _step(line)) for line in data.splitlines() if line]
+    if strange := sum(at is None for _, at in lines):
+        # A curve is for people: what is wrong with it is no reason to end a training.
+        warn(f"{home.at(METRICS)}: {strange} lines are none of ours, and are left out")
+    return [line + b"\n" for line, at in lines if at is not None and at <= step]
+
+
+def _step(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -57,10 +57,10 @@ def listeners_of(home: RunHome, run_key: str, recipe: Mapping[str, Any]) -> list
 
 
 class Hearing:
-    """What the listeners hear of one attempt; `exit_code` is set before the block that has it ends."""
+    """What the listeners hear of one attempt; `exit_code` is set where the block that has it ends in good order."""
 
     def __init__(self) -> None:
-        self.exit_code = 1
+        self.exit_code = RunAgain.exit_code
 
 
 @contextlib.contextmanager

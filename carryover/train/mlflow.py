@@ -18,7 +18,7 @@ from typing import Any
 from carryover.checkpoint.home import RunHome
 from carryover.ground import storage
 from carryover.ground.console import say, warn
-from carryover.ground.errors import RunAgain
+from carryover.ground.errors import RunAgain, Superseded
 
 TRACKING_URI, RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 _EVERY_SECONDS = 5.0
@@ -77,7 +77,8 @@ class MLflow:
 
     def end(self, exit_code: int, home: RunHome) -> None:
         """See `listeners.Listener`."""
-        if not self._began:
+        if not self._began or exit_code == Superseded.exit_code:
+            # Who took the run has its MLflow run too.
             return
         finish = home.finish_record() if exit_code == 0 else None
         if finish:

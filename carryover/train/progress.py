@@ -211,8 +211,8 @@ class Progress:
         content = self._lines.content()
 
         def files() -> dict[str, bytes]:
-            metrics, lines = content()
-            return {METRICS: metrics, **self._events.content(lines)}
+            lines = content()
+            return {METRICS: b"".join(lines), **self._events.content(lines)}
 
         return files
 

@@ -12,6 +12,7 @@ Events are TensorBoard's own messages. Its record writer takes seconds to import
 """
 
 import importlib
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -41,14 +42,17 @@ class Events:
         self._segment = 0
         self._open = b""
 
-    def content(self, lines: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-        """Return the files to write so that all of `lines` are told: name -> content; asked again, the same ones."""
+    def content(self, lines: Sequence[bytes]) -> dict[str, bytes]:
+        """Return the files to write so that all lines of metrics.jsonl are told: name -> content.
+
+        Asked again with the same lines, they are the same.
+        """
         if not self._open:
             self._begin()
-        if len(self._open) > _SEGMENT_BYTES and len(lines) > self._done:
+        new = [json.loads(line) for line in lines[self._done :]]
+        if len(self._open) > _SEGMENT_BYTES and new:
             self._segment += 1
-            self._open = _record(_event(lines[self._done], file_version="brain.Event:2"))
-        new = lines[self._done :]
+            self._open = _record(_event(new[0], file_version="brain.Event:2"))
         self._open += b"".join(_record(event) for line in new for event in _events(line))
         self._done = len(lines)
         return {f"{FOLDER}/events.out.tfevents.{self._attempt:010d}.{self._segment:010d}": self._open}

@@ -31,12 +31,13 @@ def test_every_command_takes_them():
 def test_a_line_of_json_has_its_fields(capsys, monkeypatch):
     monkeypatch.setenv(FORMAT_VARIABLE, "json")
     console.say("step 3/9", step=3, loss=0.25, label="ü\n")
-    console.warn("look")
+    console.warn("look", loss=float("nan"), rate=float("inf"))
     console.fail("gone", trouble="store-lost")
     first, second, third = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert first.pop("time").endswith("Z")
     assert first == {"level": "info", "message": "step 3/9", "step": 3, "loss": 0.25, "label": "ü\n"}
     assert (second["level"], second["message"]) == ("warning", "look")
+    assert second["loss"] is None and second["rate"] is None
     assert (third["level"], third["message"], third["trouble"]) == ("error", "gone", "store-lost")
 
 

@@ -97,7 +97,9 @@ def test_lines_of_an_older_version(card: DatasetCard, tmp_path: Path):
     run = run_of(card, tmp_path)
     with pytest.raises(RunAgain):
         go(run, tmp_path / "a", stop=4)
-    old = b'{"step": 1, "epoch": 0, "attempt": 1, "loss": 0.7}\n\n{"step": 9, "epoch": 0, "attempt": 1, "loss": 0.6}\n'
+    old = (
+        b'{"step": 1, "epoch": 0, "attempt": 1, "loss": 0.7}\n\n{"step": 9, "epoch": 0, "attempt": 1, "loss": 0.6}\n?\n'
+    )
     run.home.store.write("metrics.jsonl", old)
     with pytest.raises(RunAgain):
         go(run, tmp_path / "b", stop=1)

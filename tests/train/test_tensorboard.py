@@ -1,7 +1,9 @@
 """The run's TensorBoard files, read by TensorBoard itself: over kills each step is there exactly once."""
 
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,10 @@ RECIPE = {
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> DatasetCard:
     return dataset(tmp_path_factory.mktemp("shown"))
+
+
+def encoded(lines: list[dict[str, Any]]) -> list[bytes]:
+    return [json.dumps(line).encode() + b"\n" for line in lines]
 
 
 def read(folder: Path | str):
@@ -66,11 +72,11 @@ def test_what_was_written_before_a_commit_that_never_came_is_dropped(card: Datas
     home = open_store(str(tmp_path))
     lines = [{"step": step, "epoch": 0, "attempt": 1, "time": 1.0, "loss": float(step)} for step in range(1, 9)]
     first = Events(home, step=0, attempt=1, kept=0)
-    for name, data in first.content(lines).items():
+    for name, data in first.content(encoded(lines)).items():
         home.write(name, data)
     again = [{**line, "attempt": 2, "loss": -1.0} for line in lines[4:]]
     second = Events(home, step=4, attempt=2, kept=4)
-    for name, data in second.content([*lines[:4], *again]).items():
+    for name, data in second.content(encoded([*lines[:4], *again])).items():
         home.write(name, data)
     found = read(tmp_path / FOLDER)
     assert [event.value for event in found.Scalars("train/loss")] == [1, 2, 3, 4, -1, -1, -1, -1]
@@ -83,8 +89,8 @@ def test_a_long_run_writes_as_little_a_save_as_a_short_one(tmp_path: Path, monke
     events = Events(home, step=0, attempt=1, kept=0)
     for step in range(1, 301):
         lines.append({"step": step, "epoch": 0, "attempt": 1, "time": 1.0, "loss": 1.0 / step})
-        files = events.content(lines)
-        assert files == events.content(lines), "a save that failed writes the same again"
+        files = events.content(encoded(lines))
+        assert files == events.content(encoded(lines)), "a save that failed writes the same again"
         sizes.append(sum(map(len, files.values())))
         for name, data in files.items():
             home.write(name, data)
@@ -95,7 +101,7 @@ def test_a_long_run_writes_as_little_a_save_as_a_short_one(tmp_path: Path, monke
 def test_a_run_of_an_older_version_is_shown_from_its_start(tmp_path: Path):
     home = open_store(str(tmp_path))
     lines = [{"step": step, "epoch": 0, "attempt": 1, "loss": 1.0} for step in range(1, 6)]
-    for name, data in Events(home, step=3, attempt=2, kept=3).content(lines).items():
+    for name, data in Events(home, step=3, attempt=2, kept=3).content(encoded(lines)).items():
         home.write(name, data)
     assert once(read(tmp_path / FOLDER), "train/loss") == [1, 2, 3, 4, 5]
 
@@ -109,6 +115,6 @@ def test_tensorboard_reads_it_in_an_object_store(s3_store_uri: str, client: str,
         monkeypatch.delitem(gfile._REGISTERED_FILESYSTEMS, "s3")
     home = open_store(s3_store_uri)
     lines = [{"step": step, "epoch": 0, "attempt": 1, "time": 1.0, "loss": 1.0} for step in range(1, 4)]
-    for name, data in Events(home, step=0, attempt=1, kept=0).content(lines).items():
+    for name, data in Events(home, step=0, attempt=1, kept=0).content(encoded(lines)).items():
         home.write(name, data)
     assert once(read(f"{s3_store_uri}/{FOLDER}"), "train/loss") == [1, 2, 3]

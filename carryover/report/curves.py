@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS, FEW_POINTS, FEW_MARKS = 2000, 60, 10
 # Of so many points a mean over a part of them is drawn too, and the points themselves are paler.
-MANY_POINTS, SMOOTHED_PARTS = 400, 50
+MANY_POINTS, SMOOTHED_PARTS = 150, 25
 PAPER, INK, SOFT, GRID, WRONG = "#fbfbfd", "#1b1f27", "#5c6675", "#e1e5ec", "#c95237"
 COLOURS = ("#2f5fd0", "#b8431f", "#0f7a5c", "#8244b8", "#8f6200", "#5c6675")
 _SIZE, _DPI = (8.0, 4.4), 110
@@ -185,6 +185,9 @@ def _mark(axes: "Axes", marks: Sequence[Mark]) -> None:
                 fontsize=7.5,
                 color=SOFT,
                 parse_math=False,
+                # Lines that run below it must not make it unreadable.
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
+                zorder=4,
             )
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support import page_sandbox
 from tests.support.page_blocks import ROOT, Block, groups, pages
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 GROUPS = [
     pytest.param(blocks, id=f"{page.relative_to(ROOT)}:{name}")

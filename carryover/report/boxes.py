@@ -13,11 +13,14 @@ from carryover.report.page import escape, number
 # Beyond these a table, or a picture, is no longer read.
 MOST_IN_TABLE, MOST_SORTED, MOST_BOXES = 100, 12, 100
 _LETTER, _LINE, _MOST_LETTERS = 7.6, 17, 32
+# A picture is drawn at least so wide: names on a smaller one would hide it.
+_LEAST_WIDTH = 320
 STYLE = (
     pictures.STYLE
     + """
 svg.boxes { max-width: none; max-height: 420px }
 svg.boxes rect { fill: none; stroke-width: 2 }
+.strip svg rect { vector-effect: non-scaling-stroke }
 svg.boxes .halo { stroke: #000; stroke-opacity: .45; stroke-width: 4 }
 svg.boxes .true { stroke-dasharray: 7 4 }
 svg.boxes .crowd { stroke-dasharray: 2 5 }
@@ -111,7 +114,7 @@ class Detected:
         below = pictures.caption(shot.words, worst=shot.worst)
         if shot.picture is None:
             return f'<figure><div class="gone soft">picture not readable</div>{below}</figure>'
-        seen = shot.picture
+        seen = _enlarged(shot.picture)
         # True ones first, so that what was found lies above them.
         drawn = sorted(shot.boxes, key=lambda box: -1.0 if box.score is None else box.score)[-MOST_BOXES:]
         inside = "".join(_drawn(box, self.classes[box.label], colours[box.label], seen) for box in drawn)
@@ -129,6 +132,11 @@ def strip(shots: Sequence[tuple[Thumbnail, Sequence[Sequence[Any]]]], classes: S
         inside = "".join(_drawn(box, name, colours[box.label], seen) for box, name in boxes)
         drawn.append(_picture(seen, inside, f"a picture with {len(own)} boxes"))
     return f'{pictures.legend(named)}<div class="strip">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _enlarged(seen: Thumbnail) -> Thumbnail:
+    times = max(1.0, _LEAST_WIDTH / seen.width)
+    return Thumbnail(seen.uri, round(seen.width * times), round(seen.height * times), seen.scale * times)
 
 
 def _picture(seen: Thumbnail, inside: str, words: str) -> str:

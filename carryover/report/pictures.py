@@ -23,7 +23,7 @@ STYLE = """
 figure { margin: 0; min-width: 0 }
 figcaption { font-size: 13px; margin-top: 6px; overflow-wrap: anywhere }
 figcaption b { font-weight: 600 }
-.legend { display: flex; flex-wrap: wrap; gap: 6px 16px; font-size: 13px; margin: 0 0 14px; padding: 0 }
+.legend { display: flex; flex-wrap: wrap; gap: 6px 16px; font-size: 13px; margin: 10px 0 14px; padding: 0 }
 .legend li { list-style: none; display: flex; align-items: center; gap: 6px }
 .swatch { width: 14px; height: 14px; border-radius: 3px; border: 1px solid var(--soft); flex: none }
 .gone { display: grid; place-items: center; min-height: 90px; border: 1px dashed var(--line); border-radius: 6px }

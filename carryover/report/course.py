@@ -48,6 +48,7 @@ def course_chart(
     marks: Sequence[Mark] = (),
     best: tuple[float, float] | None = None,
     unit: str = "",
+    exact: bool = False,
 ) -> str:
     """Return up to four lines over steps, with their names below where there are several.
 
@@ -58,6 +59,7 @@ def course_chart(
         marks: beginnings of attempts.
         best: (step, value) that gets a ring.
         unit: told behind each value.
+        exact: draw no mean: the values are no measurements.
     """
     values = np.concatenate([one.values for _, one in lines]) if lines else np.empty(0)
     if not np.isfinite(values).any():
@@ -66,19 +68,19 @@ def course_chart(
     axes = Axes(_room([*steps, *(mark.step for mark in marks)], 0.02), _room(values[np.isfinite(values)], 0.06), HEIGHT)
     drawn = [_mark(mark, axes, named=len(marks) <= FEW_MARKS) for mark in marks]
     for kind, (name, one) in enumerate(lines):
-        drawn += _line(name, one, axes, f"k{kind % 4}", unit)
+        drawn += _line(name, one, axes, f"k{kind % 4}", unit, exact=exact)
     if best:
         drawn.append(_dot("best", axes.place(*best), 5))
     shown = drawing(axes, drawn, "Optimizer step", y_title, label)
     return shown + (_keys([name for name, _ in lines]) if len(lines) > 1 else "")
 
 
-def _line(name: str, one: Series, axes: Axes, kind: str, unit: str) -> list[str]:
+def _line(name: str, one: Series, axes: Axes, kind: str, unit: str, *, exact: bool) -> list[str]:
     keep = thinned(one.steps, one.values, MOST_POINTS)
     steps, values = one.steps[keep], one.values[keep]
     places = [axes.place(float(step), float(value)) for step, value in zip(steps, values, strict=True)]
     drawn = []
-    if len(one.values) > MANY_POINTS:
+    if len(one.values) > MANY_POINTS and not exact:
         # The points themselves are paler, and what is said of one is its own value.
         drawn = [_path(f"line raw {kind}", part, places) for part in _stretches(values)]
         means = running_mean(one.values, len(one.values) // SMOOTHED_PARTS)[keep]

@@ -46,12 +46,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a picture, and where it has crosses for what was no finite number."""
+    """A line of a picture; `exact` where its values are no measurements, of which a mean would tell something."""
 
     name: str
     series: Series
     colour: str
     dashed: bool = False
+    exact: bool = False
 
 
 def pictures(runs: Sequence[Drawn]) -> dict[str, bytes]:
@@ -69,7 +70,7 @@ def pictures(runs: Sequence[Drawn]) -> dict[str, bytes]:
         for run in runs:
             if name in run.best:
                 _ring(axes, run.best[name], said=len(runs) == 1)
-        if len(lines) > 1 or len(lines[0].series.values) > MANY_POINTS:
+        if len(lines) > 1 or (len(lines[0].series.values) > MANY_POINTS and not lines[0].exact):
             axes.legend(frameon=False, fontsize=9)
         found |= saved(figure, name)
     return found
@@ -112,7 +113,7 @@ def draw(axes: "Axes", lines: Sequence[Line]) -> None:
         keep = thinned(one.steps, one.values, MOST_POINTS)
         steps, values = one.steps[keep], one.values[keep]
         look: dict[str, Any] = {"color": line.colour, "linestyle": "--" if line.dashed else "-"}
-        if len(one.values) > MANY_POINTS:
+        if len(one.values) > MANY_POINTS and not line.exact:
             window = len(one.values) // SMOOTHED_PARTS
             axes.plot(steps, values, color=line.colour, linewidth=0.8, alpha=0.3)
             means = running_mean(one.values, window)[keep]
@@ -165,7 +166,7 @@ def _lines(name: str, runs: Sequence[Drawn]) -> list[Line]:
         for key, words, second in parts:
             if key in run.curve.series:
                 colour = COLOURS[1] if second and len(runs) == 1 else own
-                found.append(Line(f"{of}{words}", run.curve.series[key], colour, second and len(runs) > 1))
+                found.append(Line(f"{of}{words}", run.curve.series[key], colour, second and len(runs) > 1, key == RATE))
     return found
 
 

@@ -149,7 +149,8 @@ def _curves(facts: Facts, curve: Curve, attempts: Sequence[Attempt]) -> str:
     for name, series in curve.series.items():
         if name not in (LOSS, VAL_LOSS, *curve.checks):
             title = _TITLES.get(name, name)
-            chart = course_chart([(title, series)], y_title=title, label=f"{title} over steps", marks=marks)
+            label = f"{title} over steps"
+            chart = course_chart([(title, series)], y_title=title, label=label, marks=marks, exact=name == RATE)
             parts.append((title, chart))
     if not parts:
         words = "no step has been logged yet, or the curve was not kept"

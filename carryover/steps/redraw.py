@@ -26,7 +26,7 @@ from carryover.checkpoint.log import Log
 from carryover.ground import storage
 from carryover.ground.config import check
 from carryover.ground.console import warn
-from carryover.ground.errors import WrongInput
+from carryover.ground.errors import RunAgain, WrongInput
 from carryover.ground.storage import first_line
 from carryover.models.card import ModelCard
 from carryover.report.curve import METRICS, read_copy
@@ -34,7 +34,7 @@ from carryover.report.page import note, page
 from carryover.steps import training_report
 from carryover.steps.run_source import run_of
 from carryover.steps.training_pages import life_of
-from carryover.steps.training_report import CURVES, REPORT
+from carryover.steps.training_report import CURVES, ENDED, REPORT
 
 VARIABLE = "CARRYOVER_CURVES_SECONDS"
 EVERY_SECONDS = 60.0
@@ -84,8 +84,9 @@ def finish(home: RunHome, output: str, *, trained: bool) -> str:
     """
     place = home.store if not output else storage.open_store(output)
     if not (not trained and _copied(home, output)):
-        _put_page(home, output)
+        # The page last: where it says that the run has finished, all is there.
         _put_pictures(home, output)
+        _put_page(home, output)
     return place.at(REPORT) if not output else storage.join(output, REPORT)
 
 
@@ -102,8 +103,11 @@ def of_model(card: ModelCard, output: str, *, store: str) -> str:
 
 
 def _copied(home: RunHome, output: str) -> bool:
-    """Copy what a run's home has to the output folder; False where it has no report."""
-    if not home.store.exists(REPORT):
+    """Copy what a run's home has to the output folder; False where it has no report, or one of before its end."""
+    try:
+        if ENDED.encode() not in home.store.read(REPORT):
+            return False
+    except FileNotFoundError:
         return False
     if output:
         names = [REPORT, *(f"{CURVES}/{name}" for name in home.store.names(CURVES))]
@@ -115,6 +119,8 @@ def _put_page(home: RunHome, output: str) -> None:
     places = [home.store, *([storage.open_store(output)] if output else [])]
     try:
         text = training_report.page_of(home, generations=life_of(home))
+    except RunAgain:
+        raise  # Asked to stop: the same command gives the finished run, and makes its report.
     except Exception as error:
         # A workflow waits for the file; the training is not to fail of it.
         warn(f"the report of {home.store.uri} could not be made: {first_line(error)}")
@@ -123,21 +129,31 @@ def _put_page(home: RunHome, output: str) -> None:
     for place in places:
         try:
             place.write(REPORT, text.encode())
-        except OSError as error:
+        except RunAgain:
+            raise
+        except Exception as error:  # Object stores raise their own kinds.
             warn(f"{place.at(REPORT)}: not written: {first_line(error)}")
 
 
 def _put_pictures(home: RunHome, output: str) -> None:
     if not every_seconds():
         return
+    try:
+        words = _drawn(home, output)
+    except OSError as error:
+        words = first_line(error)
+    if words:
+        warn(f"curves of {home.store.uri} could not be drawn: {words}")
+
+
+def _drawn(home: RunHome, output: str) -> str:
+    """Draw all pictures and wait for them; return what went wrong, "" for nothing."""
     drawing = _Drawing(home, "", attempt=0, output=output, what="pictures")
     try:
         drawing.wait(DRAWING_SECONDS)
-        words = drawing.trouble()
+        return drawing.trouble()
     finally:
         drawing.close()
-    if words:
-        warn(f"curves of {home.store.uri} could not be drawn: {words}")
 
 
 class _Redraws:
@@ -164,7 +180,10 @@ class _Redraws:
                 continue
             fresh = _since(self._copy, size)
             if fresh and (waited >= self._every or _CHECK in fresh):
-                self._draw()
+                try:
+                    self._draw()
+                except OSError as error:  # No process, no file: a machine at its limits.
+                    self._warn(first_line(error))
                 size, drawn_at = size + len(fresh), time.monotonic()
 
     def _draw(self) -> None:
@@ -174,10 +193,14 @@ class _Redraws:
             if self._end.wait(0.1):
                 break
         else:
-            if (words := drawing.trouble()) and not self._warned:
-                self._warned = True
-                warn(f"curves could not be drawn, training goes on: {words}")
+            if words := drawing.trouble():
+                self._warn(words)
         drawing.close()
+
+    def _warn(self, words: str) -> None:
+        if not self._warned:
+            warn(f"curves could not be drawn, training goes on: {words}")
+        self._warned = True
 
 
 class _Drawing:

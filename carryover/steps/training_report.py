@@ -36,6 +36,8 @@ from carryover.train.outcome import store_of
 from carryover.train.parent import EXTEND
 
 REPORT, CURVES = "report.html", "curves"
+# Only the page of a run that has finished says so.
+ENDED = "has finished"
 _WHAT = {EXTEND: "extends a Model", "transfer": "starts a new task from"}
 
 
@@ -113,7 +115,7 @@ def _key(home: RunHome) -> str:
 
 def _standing(finish: Record | None, attempts: Sequence[Attempt]) -> str:
     if finish:
-        return f"finished ({finish.body.get('reason', '')})"
+        return f"{ENDED} ({finish.body.get('reason', '')})"
     if not attempts:
         return "no attempt yet"
     last = attempts[-1]

@@ -18,7 +18,7 @@ from carryover.report.curves import Drawn, pictures
 from carryover.report.timeline import Scale, timeline
 from carryover.steps import redraw, training_pages
 from carryover.steps.training_pages import curves, report
-from carryover.steps.training_report import CURVES, REPORT, page_of, pictures_of
+from carryover.steps.training_report import CURVES, ENDED, REPORT, page_of, pictures_of
 from tests.train.attempts import Killed, Run, dataset
 
 OFTEN = {"optimization.val_check_interval": 0.5, "optimization.log_every_n_steps": 1, "checkpoint.keep_best": 0}
@@ -187,13 +187,15 @@ def test_what_cannot_be_drawn_is_one_warning_and_the_file_is_there_nevertheless(
 
 def test_a_finished_run_gives_its_report_again_without_making_one(killed: Run, tmp_path: Path) -> None:
     home = killed.home
-    home.store.write(REPORT, b"as it was")
+    home.store.write(REPORT, f"as it was when it {ENDED}".encode())
     home.store.write(f"{CURVES}/loss.png", b"a picture")
     try:
         assert redraw.finish(home, str(tmp_path / "out"), trained=False) == str(tmp_path / "out" / REPORT)
-        assert (tmp_path / "out" / REPORT).read_bytes() == b"as it was"
+        assert (tmp_path / "out" / REPORT).read_text().startswith("as it was")
         assert (tmp_path / "out" / CURVES / "loss.png").read_bytes() == b"a picture"
+        home.store.write(REPORT, b"as it was before its end, when its launcher was killed")
         assert redraw.finish(home, "", trained=False) == home.store.at(REPORT)
+        assert ENDED in home.store.read(REPORT).decode()
     finally:
         for name in (REPORT, f"{CURVES}/loss.png"):
             home.store.delete(name)

@@ -41,8 +41,10 @@ def run(name: str) -> Any:
         here = Path(folder).resolve() / "notebooks"
         here.mkdir()
         shutil.copytree(ROOT / "examples" / "reviews", here.parent / "reviews")
-        kept = {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM", "PYTHONPATH")}
-        os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", PYTHONPATH=str(ROOT))
+        # (A bar of tqdm would be stored as each of its steps.)
+        own = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
+        kept = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
         try:
             resources = {"metadata": {"path": str(here)}}
             NotebookClient(

@@ -181,13 +181,16 @@ def dump_backbone(model: Any, *, store: Place = "", output: Place = "") -> Backb
 
 
 @spoken()
-def open(uri: Place, *, store: Place = "") -> Dataset | Model | Backbone | Run:
+def open(uri: Place, *, store: Place = "") -> Any:
     """Open what is there already: yesterday's Dataset, Model, Backbone or Run.
 
     Args:
         uri: its folder or card, or a folder with its card (an artifact); a run's home; "run:KEY" (a Run),
             "champion:NAME" (a Model).
         store: what run: and champion: are looked up in. "": `./.carryover`.
+
+    Returns:
+        a Dataset, Model, Backbone or Run: whichever it is.
 
     Raises:
         WrongInput: when there is nothing of ours.

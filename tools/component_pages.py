@@ -18,8 +18,6 @@ from carryover_kfp.assets import Asset, Parameter, ours
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = "<!-- Written by `make docs` from {source}; change it there. -->"
-# A component that is one command of the command line has its name; these have another.
-_COMMANDS = {"find_model": "find-model"}
 _ABOUT = {
     "component": "Steps of a pipeline. Each calls one function of `carryover.steps`, as the command line does: a "
     "shell, Argo and a TrainJob start the same step. Every step may be killed and tried again.",
@@ -80,7 +78,7 @@ def _index(kind: str, assets: list[Asset]) -> str:
 def _twin(asset: Asset) -> str:
     if asset.kind == "pipeline":
         return f"from a shell: `carryover run {asset.name}`"
-    name = _COMMANDS.get(asset.name, asset.name.replace("_", "-"))
+    name = asset.name.replace("_", "-")
     return f"from a shell: [`carryover {name}`](../commands.md#{name})"
 
 

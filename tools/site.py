@@ -44,16 +44,11 @@ def on_files(files: Files, *, config: Any) -> Files:
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in seen:
-            continue
+        if name in seen or not (ROOT / name).is_file():
+            continue  # what is not there mkdocs itself complains of
         seen.add(name)
         if not name.startswith(DOCS) and _place(name) not in files.src_uris:
-            level = InclusionLevel.INCLUDED if name in named else InclusionLevel.NOT_IN_NAV
-            if name.endswith(_NOTEBOOK):
-                # Its plugin reads the file itself, from where it lies.
-                files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls, inclusion=level))
-            else:
-                files.append(File.generated(config, _place(name), content=_content(name), inclusion=level))
+            files.append(_copy(config, name, in_nav=name in named))
         if name.endswith(".md"):
             waiting += [found for found, _ in _targets(name) if not found.startswith(DOCS)]
     return files
@@ -86,6 +81,14 @@ def _targets(name: str, markdown: str | None = None) -> Iterator[tuple[str, str]
         target = posixpath.normpath(posixpath.join(posixpath.dirname(name), parts.path))
         if not parts.scheme and parts.path and (ROOT / target).is_file():
             yield target, link
+
+
+def _copy(config: Any, name: str, *, in_nav: bool) -> File:
+    level = InclusionLevel.INCLUDED if in_nav else InclusionLevel.NOT_IN_NAV
+    if name.endswith(_NOTEBOOK):
+        # Its plugin reads the file itself, from where it lies.
+        return File(name, str(ROOT), config.site_dir, config.use_directory_urls, inclusion=level)
+    return File.generated(config, _place(name), content=_content(name), inclusion=level)
 
 
 def _place(name: str) -> str:

@@ -11,8 +11,8 @@ from carryover.api import places
 from carryover.api.backbone import Backbone, backbone_of
 from carryover.api.dataset import Dataset, dataset_of
 from carryover.api.evaluation import Evaluation, evaluation_of
-from carryover.api.model import Model, model_of
-from carryover.api.run import Run, run_of
+from carryover.api.model import model_of
+from carryover.api.run import run_of
 from carryover.api.saying import spoken
 from carryover.api.tables import is_table, source_of
 from carryover.ground import storage

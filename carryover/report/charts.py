@@ -191,7 +191,7 @@ def drawing(axes: Axes, drawn: Sequence[str], x_title: str, y_title: str, label:
         x, y = axes.place(value, axes.y[0])
         parts.append(_line("grid", (x, TOP), (x, y)))
         parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{_tick(value)}</text>')
-    for value in ticks(*axes.y, most=6 if axes.height >= HEIGHT else 4):
+    for value in ticks(*axes.y, most=6 if axes.height >= 260 else 4):
         x, y = axes.place(axes.x[0], value)
         parts.append(_line("grid", (x, y), (WIDTH - RIGHT, y)))
         parts.append(f'<text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{_tick(value)}</text>')
@@ -200,12 +200,15 @@ def drawing(axes: Axes, drawn: Sequence[str], x_title: str, y_title: str, label:
     middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + bottom) / 2
     parts.append(f'<text x="{middle_x}" y="{axes.height - 8}" text-anchor="middle">{escape(x_title)}</text>')
     parts.append(
-        f'<text transform="translate(13 {middle_y}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>'
+        f'<text transform="translate(10 {middle_y}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>'
     )
     return "".join([*parts, *drawn, "</svg>"])
 
 
 def _tick(value: float) -> str:
+    if 0 < abs(value) < 0.01:
+        digits, _, power = f"{value:.2e}".partition("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2g}".replace("e+0", "e").replace("e+", "e")
 
 

@@ -3,7 +3,6 @@
 import click
 
 from carryover.cli.options import store_option
-from carryover.steps.training_pages import curves
 
 
 @click.command("curves")
@@ -17,5 +16,7 @@ def command(sources: tuple[str, ...], output: str, generations: bool, store: str
     RUN is a run's key or home, run:KEY, champion:NAME, or the URI of a Model. With --generations the runs that it was
     extended or transferred from come before it, and a page tells of each; what is gone is said.
     """
+    from carryover.steps.training_pages import curves
+
     for name in curves(sources, store=store, output=output, generations=generations):
         click.echo(name)

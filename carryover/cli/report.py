@@ -3,7 +3,6 @@
 import click
 
 from carryover.cli.options import store_option
-from carryover.steps.training_pages import report
 
 
 @click.command("report")
@@ -17,4 +16,6 @@ def command(source: str, output: str, store: str) -> None:
 
     RUN is a run's key or home, run:KEY, champion:NAME, or the URI of a Model. The run may be running, finished or dead.
     """
+    from carryover.steps.training_pages import report
+
     click.echo(f"report  {report(source, store=store, output=output)}")

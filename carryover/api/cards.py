@@ -101,7 +101,11 @@ def _side(index: int, numeric: Sequence[int]) -> str:
 
 
 def _tiles(tiles: Sequence[tuple[str, float | None]]) -> str:
-    made = (f'<div class="tile"><b>{number(value)}</b><span>{escape(name)}</span></div>' for name, value in tiles)
+    def shown(value: float | None) -> str:
+        # A count of one is no 1.0, as a score may be.
+        return f"{value:,}" if isinstance(value, int) else number(value)
+
+    made = (f'<div class="tile"><b>{shown(value)}</b><span>{escape(name)}</span></div>' for name, value in tiles)
     return f'<div class="tiles">{"".join(made)}</div>' if tiles else ""
 
 

@@ -107,7 +107,7 @@ class Dataset:
             ("drift (PSI)", cards.listed(drift, most=4)),
             ("place", cards.near(self.uri)),
         ]
-        tiles = [(f"{name} rows", float(count)) for name, count in self.rows.items()]
+        tiles = [(f"{name} rows", count) for name, count in self.rows.items()]
         return cards.Card("Dataset", "", self.digest, tiles, facts, report=self.report).html()
 
 

@@ -96,8 +96,8 @@ class Run:
         return f"Run({self.key}: {state}, step {self.step:,}, attempts {self.attempts}; {cards.near(self.uri)})"
 
     def _repr_html_(self) -> str:
-        tiles = [("steps", float(self.step)), ("attempts", float(self.attempts))]
-        tiles += [("steps lost", float(self.lost_steps))] if self.lost_steps is not None else []
+        tiles: list[tuple[str, float]] = [("steps", self.step), ("attempts", self.attempts)]
+        tiles += [("steps lost", self.lost_steps)] if self.lost_steps is not None else []
         tiles += [(name, value) for name, value in list(self.metrics.items())[:4] if value is not None]
         changed = [f"{name} = {value}" for name, value in self.recipe.items()]
         facts = [

@@ -18,7 +18,7 @@ from carryover.api import places
 from carryover.api.model import Model, model_of
 from carryover.api.saying import spoken
 from carryover.api.settings import Recipe, overrides, recipe_text
-from carryover.ground.errors import CarryoverError
+from carryover.ground.errors import WrongInput
 from carryover.launch.nodes import TORCHRUN
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def resumed(run: "Run", settings: Mapping[str, Any]) -> Model:
 
 def _model(result: Mapping[str, Any]) -> Model:
     if not result:
-        raise CarryoverError("this is a node of a TrainJob that does not lead; node 0 gives the Model")
+        raise WrongInput("this is a node of a TrainJob that does not lead; node 0 gives the Model")
     return model_of(result["uri"], store="", result=result)
 
 

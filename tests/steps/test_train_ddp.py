@@ -142,7 +142,9 @@ def test_asked_again_it_gives_its_model_at_once(trained: Trained, watched: Watch
     assert f"run {trained.result['run_key']} is finished (max_epochs): its Model is given again" in seen.ended.stderr
     assert seen.light, seen.processes
     result = json.loads((watched.cli.cwd / "out" / "result.json").read_text())
-    assert {**result, "seconds": 0} == {**trained.result, "seconds": 0}
+    # The page lies in the folder that this start named.
+    mine, before = ({**one, "seconds": 0, "report": ""} for one in (result, trained.result))
+    assert mine == before
     assert model_at(result["uri"]).digest == result["digest"]
     # Ranks, workers, checkpoints and the time that is allowed do not make it another run; fewer epochs are done, too.
     for flags in ({"nproc_per_node": 3, "time_limit": 5.0}, {"owner": "x", "resume": "must"}):

@@ -13,6 +13,8 @@ from carryover.ground.errors import WrongInput
 
 # Names of KFP's parameter types, as InputSpec spells them.
 _NUMBERS = {"Integer": int, "Float": float}
+# A step gets its recipe in one word of a command, quoted several times; Linux allows a word 128 KiB.
+_LONGEST = 32 << 10
 
 
 def pipelines() -> list[str]:
@@ -125,6 +127,8 @@ def read_recipe(path: str) -> str:
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise WrongInput(f"--recipe {path}: {' '.join(str(error).split())}", trouble="no-yaml") from error
+    if len(text) > _LONGEST:
+        raise WrongInput(f"--recipe {path}: is longer than {_LONGEST >> 10} kB; is it a recipe?", trouble="no-yaml")
     if content is not None and not isinstance(content, dict):
         raise WrongInput(f"--recipe {path}: must be a YAML mapping of recipe keys", trouble="no-yaml")
     return text

@@ -180,8 +180,10 @@ def speaking_to(server: Server) -> Iterator[None]:
     except kfp_server_api.ApiException as error:
         raise _refused(server, error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
+        why = _line(str(getattr(error, "reason", None) or error)).rpartition("): ")[2]
         raise CarryoverError(
-            f"{server.host}: no KFP server answers there ({_line(str(error))})", trouble="kfp-unreachable"
+            f"{server.host}: no KFP server answers there ({why}); is the address right, and the port-forward running?",
+            trouble="kfp-unreachable",
         ) from error
     finally:
         quiet.setLevel(level)

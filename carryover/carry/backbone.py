@@ -153,10 +153,14 @@ def find_backbone(source: str, *, store: str = "") -> FoundBackbone:
         there = storage.open_store(uris.reached(card.at, here.at(name)))
         found = _read_card(there, CARD)
         if found.digest != card.digest:
-            raise WrongInput(f"{source}: says Backbone {card.digest} lies at {card.at}, but {found.digest} does")
+            raise WrongInput(
+                f"{source}: says Backbone {card.digest} lies at {card.at}, but {found.digest} does; dump it again"
+            )
         if _holds(there, card.files):
             return FoundBackbone(replace(card, at=there.uri), there)
-    raise WrongInput(f"{card.at or here.uri}: files of Backbone {card.digest} are missing or cut")
+    raise WrongInput(
+        f"{card.at or here.uri}: files of Backbone {card.digest} are missing or cut; copy it whole, or dump it again"
+    )
 
 
 def _read_card(folder: Store, name: str) -> BackboneCard:

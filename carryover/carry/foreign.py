@@ -285,7 +285,7 @@ def _of_hub(name: str, target: Path) -> Sought:
 
 
 def _no_model(given: str) -> Found:
-    raise WrongInput(f"{given}: is no Model")
+    raise WrongInput(f"{given}: is no Model; give what 'carryover train-ddp' printed as uri")
 
 
 def _is_instance(name: str) -> bool:

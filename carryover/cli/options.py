@@ -1,10 +1,13 @@
 """Owns the flags that several commands share, so that each is spelled and explained once."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
+from carryover.ground.errors import WrongInput
+from carryover.ground.uris import scheme_of
 from carryover.launch.nodes import LAUNCHERS, PORT, TORCHRUN
 
 
@@ -43,16 +46,32 @@ def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def folder(_: click.Context, option: click.Parameter, value: str) -> str:
+    """Return a folder to write to; one that can't be one is refused before the work, not after it."""
+    if value and scheme_of(value) == "file" and os.path.lexists(value) and not os.path.isdir(value):
+        raise WrongInput(
+            f"{option.opts[0]} {value}: is no folder; give a folder, or another name", trouble="path-refused"
+        )
+    if value and scheme_of(value) != "file" and option.opts[0] == "--outputs-dir":
+        raise WrongInput(f"{option.opts[0]} {value}: is a folder of this machine; --store is for all that lasts")
+    return value
+
+
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --output and --outputs-dir."""
     function = click.option(
         "--outputs-dir",
         default="",
         metavar="DIR",
+        callback=folder,
         help="Write one small file per output here (for Argo's valueFrom.path).",
     )(function)
     return click.option(
-        "--output", default="", metavar="DIR", help="Write the artifact and result.json to this folder too."
+        "--output",
+        default="",
+        metavar="DIR",
+        callback=folder,
+        help="Write the artifact and result.json to this folder too.",
     )(function)
 
 

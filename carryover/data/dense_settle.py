@@ -177,7 +177,9 @@ def _check_classes(tally: BoxTally | MaskTally, truth: Truth) -> None:
                 f"label column '{tally.name}': masks have one class only ({only}); two are needed at least"
             )
     elif not sum(int(row[TRAIN] + row[3 + TRAIN]) for row in tally.counts.values()):
-        raise WrongInput(f"label column '{tally.name}': there is no box in the train split; there is nothing to learn")
+        raise WrongInput(
+            f"label column '{tally.name}': there is no box in the train split; add pictures with boxes to --source"
+        )
     unseen = {
         name: int(row[3:].sum())
         for name, row in tally.counts.items()

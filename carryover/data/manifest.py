@@ -178,7 +178,9 @@ def read_card(folder: str, *, name: str = CARD) -> DatasetCard:
         if value["kind"] != "dataset":
             raise WrongInput(f"{where}: describes a {value['kind']}, not a dataset")
         if value["format"] != FORMAT:
-            raise WrongInput(f"{where}: has format {value['format']}; this version reads format {FORMAT}")
+            raise WrongInput(
+                f"{where}: has format {value['format']}; this version reads format {FORMAT}; use the one that wrote it"
+            )
         card = DatasetCard.from_json(value)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, WrongInput):

@@ -63,7 +63,9 @@ def settle(given: str, counts: Mapping[Scalar, int] | None, *, label: str, store
     problem = given or inferred
     if problem == "regression":
         if not numeric:
-            raise WrongInput(f"label column '{label}' is not all numbers, so the problem type can't be regression")
+            raise WrongInput(
+                f"label column '{label}' is not all numbers, so the problem type can't be regression; leave it out"
+            )
         return problem
     if counts is None:
         raise WrongInput(

@@ -147,7 +147,7 @@ def _files_of_list(uri: str) -> list[str]:
             f"{uri}: {len(gone):,} of {len(names):,} names have no file in {folder}: {', '.join(gone[:3])}"
         )
     if not names:
-        raise WrongInput(f"{uri}: names no picture")
+        raise WrongInput(f"{uri}: names no picture; it must list one name a line")
     return [storage.join(folder, name + ENDING) for name in names]
 
 

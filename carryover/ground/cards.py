@@ -21,7 +21,8 @@ def parsed(data: bytes, make: Callable[[Mapping[str, Any]], Card], *, kind: str,
             raise WrongInput(f"{where}: describes a {value['kind']}, not a {kind}", trouble=f"not-a-{kind}")
         if value["format"] != format:
             raise WrongInput(
-                f"{where}: has format {value['format']}; this version reads format {format}", trouble=f"not-a-{kind}"
+                f"{where}: has format {value['format']}; this version reads format {format}; use the one that wrote it",
+                trouble=f"not-a-{kind}",
             )
         return make(value)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -20,6 +20,8 @@ import yaml
 from carryover.ground import yaml_text
 from carryover.ground.errors import WrongInput
 
+_MOST = 1 << 63
+
 
 @dataclass(frozen=True)
 class KeyInfo:
@@ -169,12 +171,13 @@ def read_mapping(given: str, *, what: str) -> Mapping[str, Any]:
         return {}
     text = given
     if not _is_yaml(given):
+        what = f"{what} {given}"
         try:
             text = Path(given).read_text(encoding="utf-8")
         except OSError as error:
-            raise WrongInput(f"{what} {given}: can't be read: {error.strerror}", trouble="no-yaml") from error
+            raise WrongInput(f"{what}: can't be read: {error.strerror}", trouble="no-yaml") from error
         except UnicodeDecodeError as error:
-            raise WrongInput(f"{what} {given}: can't be read: it is no UTF-8 text", trouble="no-yaml") from error
+            raise WrongInput(f"{what}: can't be read: it is no UTF-8 text", trouble="no-yaml") from error
     try:
         values = yaml_text.load(text)
     except yaml.YAMLError as error:
@@ -247,5 +250,7 @@ def _scalar(hint: type, value: Any, where: str) -> Any:
         # Digits that mean a word, such as env.precision: 32, are a number to YAML.
         return str(value)
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        if hint is int:
+            check(-_MOST <= value < _MOST, where, value, "a whole number of at most 64 bits")
         return value
     raise WrongInput(f"{where}: {value!r} is not possible; it must be {hint.__name__}")

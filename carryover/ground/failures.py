@@ -10,18 +10,51 @@ _NOT_OURS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoS
 _NOBODY = ("NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "UnauthorizedSSOTokenError")
 # Allocators that are not Python's raise plain RuntimeErrors: torch's on a CPU, and C++'s.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
+# Each error number of a path that a person named, and what would be right.
+_PATHS = {
+    errno.ENOENT: ("not-there", "name what is there"),
+    errno.EACCES: ("path-refused", "give this user the right to it, or name another place"),
+    errno.EPERM: ("path-refused", "give this user the right to it, or name another place"),
+    errno.EISDIR: ("path-refused", "name a file"),
+    errno.ENOTDIR: ("path-refused", "a file lies where a folder must be; name another place"),
+    errno.EEXIST: ("path-refused", "a file lies where a folder must be, or a folder where a file; name another place"),
+    errno.ELOOP: ("path-refused", "its links lead in a circle; mend them, or name another place"),
+    errno.ENAMETOOLONG: ("path-refused", "give a shorter name"),
+}
+# Of a name in an error: a longer one tells nothing more.
+_SHOWN = 200
 _DISK = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 def named(error: BaseException) -> CarryoverError | None:
     """Return the error of ours that an error is or stands for, None for one that nobody has a name for."""
-    return error if isinstance(error, CarryoverError) else of_memory(error) or of_store(error)
+    if isinstance(error, CarryoverError):
+        return _of_worker(error)
+    return of_memory(error) or of_store(error)
+
+
+def of_path(error: BaseException) -> CarryoverError | None:
+    """Return the error of ours for a path that can't be used, None when it is something else."""
+    if not isinstance(error, OSError) or error.errno not in _PATHS or not error.filename:
+        return None
+    trouble, advice = _PATHS[error.errno]
+    name, said = str(error.filename), (error.strerror or type(error).__name__).lower()
+    name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return WrongInput(f"{name}: {said}; {advice}", trouble=trouble)
 
 
 def trouble_of(error: BaseException, otherwise: str) -> str:
     """Return the trouble of the error of ours that an error is or stands for, `otherwise` where there is none."""
-    known = named(error)
+    known = named(error) or of_path(error)
     return known.trouble if known else otherwise
+
+
+def _of_worker(error: CarryoverError) -> CarryoverError:
+    """Return an error as it was raised: torch gives one of a process that prepares batches with its whole traceback."""
+    text = str(error)
+    if not (isinstance(error, WrongInput) and text.startswith("Caught ") and "Original Traceback" in text):
+        return error
+    return WrongInput(text.strip().splitlines()[-1].partition(": ")[2], trouble="unreadable-data")
 
 
 def of_memory(error: BaseException) -> CarryoverError | None:
@@ -57,6 +90,8 @@ def of_store(error: BaseException) -> CarryoverError | None:
     if type(cause).__name__ in _NOBODY:
         advice = "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the identity of the pod"
         return WrongInput(f"{text}; {advice}", trouble="no-credentials")
+    if type(cause).__name__ == "ParamValidationError":
+        return WrongInput(f"{text}; give the name of a bucket, as in s3://bucket/folder", trouble="bad-uri")
     if code in _NOT_OURS:
         advice = "check the credentials and what they may do: carryover doctor --store URI"
         return WrongInput(f"{text}; {advice}", trouble="store-forbidden")

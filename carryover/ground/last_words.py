@@ -12,7 +12,6 @@ As JSON it is one line, with the fields trouble and, where there is one, trace o
 comes first, whatever the error is; ranks and pods hear of it by the variable.
 """
 
-import errno
 import json
 import os
 import re
@@ -23,26 +22,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from carryover.ground import console, failures, troubles
-from carryover.ground.errors import CarryoverError, WrongInput
+from carryover.ground.errors import CarryoverError
 
-# Each error number of a path that a person named, and what would be right.
-_PATHS = {
-    errno.ENOENT: ("not-there", "name what is there"),
-    errno.EACCES: ("path-refused", "give this user the right to it, or name another place"),
-    errno.EPERM: ("path-refused", "give this user the right to it, or name another place"),
-    errno.EISDIR: ("path-refused", "name a file"),
-    errno.ENOTDIR: ("path-refused", "a file lies where a folder must be; name another place"),
-    errno.EEXIST: ("path-refused", "a file lies where a folder must be, or a folder where a file; name another place"),
-    errno.ELOOP: ("path-refused", "its links lead in a circle; mend them, or name another place"),
-    errno.ENAMETOOLONG: ("path-refused", "give a shorter name"),
-}
 _MORE = "more: carryover explain "
 _TOLD = re.compile(re.escape(_MORE) + r"([a-z-]+)\s*$")
 
 
 def ours(error: BaseException) -> CarryoverError:
     """Return the error of ours that an error is or stands for; one that nobody has a name for is internal."""
-    return failures.named(error) or _of_path(error) or internal(error)
+    return failures.named(error) or failures.of_path(error) or internal(error)
 
 
 def internal(error: BaseException) -> CarryoverError:
@@ -66,6 +54,7 @@ def speak(error: BaseException) -> int:
 
 def say_error(message: str, trouble: str, *, trace: str = "", whole: str = "") -> None:
     """Print the lines of one error; `trace` is a file with its traceback, `whole` the traceback itself."""
+    message = _printable(message)
     if console.is_json():
         fields = {"trouble": trouble, "trace": trace, "traceback": whole}
         console.fail(message, **{name: value for name, value in fields.items() if value})
@@ -92,6 +81,11 @@ def told(lines: Iterable[str]) -> str:
     return found
 
 
+def _printable(text: str) -> str:
+    """Return a text as a terminal may show it: what was read from a broken file must not command it."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
+
+
 def _keep(error: BaseException) -> str:
     """Keep a traceback where a person finds it; returns the file, "" where none can be written."""
     path = Path(tempfile.gettempdir(), f"carryover-trace-{os.getpid()}.txt")
@@ -103,11 +97,3 @@ def _keep(error: BaseException) -> str:
     except OSError:
         return ""
     return str(path)
-
-
-def _of_path(error: BaseException) -> CarryoverError | None:
-    if not isinstance(error, OSError) or error.errno not in _PATHS or not error.filename:
-        return None
-    trouble, advice = _PATHS[error.errno]
-    said = (error.strerror or type(error).__name__).lower()
-    return WrongInput(f"{error.filename}: {said}; {advice}", trouble=trouble)

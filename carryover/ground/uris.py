@@ -19,6 +19,8 @@ _SIGNED = re.compile(
     r"(?<=[?&])(X-Amz-[A-Za-z-]+|AWSAccessKeyId|Signature|sig|[a-z_-]*token|password)=[^&]*", re.IGNORECASE
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# A name that is no UTF-8 comes as lone surrogates, which no JSON and no object store can hold.
+_NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def scheme_of(uri: str) -> str:
@@ -32,6 +34,8 @@ def scheme_of(uri: str) -> str:
         raise WrongInput("an empty URI names nothing; give a path or a URI such as s3://bucket/folder")
     if _CONTROL.search(uri):
         raise WrongInput(f"{shown(uri)!a}: control characters are not allowed in a path or URI")
+    if _NO_UTF8.search(uri):
+        raise WrongInput(f"{shown(uri)!a}: is no UTF-8 text; rename it")
     if "::" in uri:
         raise WrongInput(f"{shown(uri)}: chained URIs ('::') are not allowed; give the plain URI")
     scheme, separator, rest = uri.partition("://")
@@ -42,6 +46,8 @@ def scheme_of(uri: str) -> str:
         raise WrongInput(f"{shown(uri)}: scheme '{scheme}' is not supported; use a path or one of {', '.join(SCHEMES)}")
     if scheme == "file":
         return scheme
+    if scheme != "memory" and not rest.strip("/"):
+        raise WrongInput(f"{uri}: names no bucket; give one, as in {scheme}://bucket/folder")
     if shown(uri) != uri:
         raise WrongInput(
             f"{shown(uri)}: credentials in a URI are not read, and would be written down with it; give them in the "

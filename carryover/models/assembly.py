@@ -50,7 +50,7 @@ def family_of(instance: str) -> str:
         raise WrongInput(f"model.names: '{instance}': {REFUSED[instance]}", trouble="not-supported")
     if not fitting or not instance.isidentifier():
         near = configs.nearest(instance, known)
-        meant = f"; did you mean '{near}'?" if near else ""
+        meant = f"; did you mean '{near}'?" if near else "."
         raise WrongInput(
             f"model.names: '{instance}' is no model family and starts with none (as 'hf_text_2' does){meant} "
             f"Known: {', '.join(known)}",

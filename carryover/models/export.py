@@ -221,10 +221,12 @@ def find_model(source: str, *, store: str = "") -> Found:
         there = storage.open_store(uris.reached(card.at, here.at(name)))
         found = _read_card(there, CARD)
         if found.digest != card.digest:
-            raise WrongInput(f"{source}: says Model {card.digest} lies at {card.at}, but {found.digest} does")
+            raise WrongInput(
+                f"{source}: says Model {card.digest} lies at {card.at}, but {found.digest} does; give that place"
+            )
         if _holds(there, card):
             return Found(replace(card, at=there.uri), there)
-    raise WrongInput(f"{card.at or here.uri}: files of Model {card.digest} are missing or cut")
+    raise WrongInput(f"{card.at or here.uri}: files of Model {card.digest} are missing or cut; copy it whole")
 
 
 def finished_run(run_key: str, store: str) -> tuple[RunHome, Record]:

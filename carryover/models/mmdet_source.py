@@ -130,7 +130,7 @@ def _known(name: str) -> Known:
     if len(fitting) == 1:
         return Known(files[fitting[0]], weights.get(files[fitting[0]], ""))
     near = nearest(name, [*files, *listed, *(stem.partition("_8xb")[0] for stem in files)])
-    meant = f"; did you mean '{near}'?" if near else ""
+    meant = f"; did you mean '{near}'?" if near else "."
     raise WrongInput(f"{KEY}: mmdet has no config '{name}'{meant} Give one of its names, or a folder with {CONFIG}")
 
 

@@ -107,7 +107,7 @@ def _parsed(text: str) -> Operation:
         )
     if found is None or name not in OPERATIONS:
         near = nearest(name, OPERATIONS)
-        meant = f"; did you mean '{near}'?" if near else ""
+        meant = f"; did you mean '{near}'?" if near else "."
         raise WrongInput(f"{where}: '{text}' is not possible{meant} It must be one of {', '.join(OPERATIONS)}")
     if not found[2]:
         return Operation(name)

@@ -73,6 +73,8 @@ def import_checkpoint(
     Raises:
         WrongInput: when nothing fits, optimizer state can't be told apart, or there is such a run already.
     """
+    if not source:
+        raise WrongInput("checkpoint import: empty; name the file to import", trouble="wrong-flags")
     with TemporaryDirectory(prefix="carryover-import-") as folder, trust.pickles(trusted=trust_pickle):
         plan = _imported(
             make_plan(dataset, store, recipe, overrides, "", "", None, backbone=source, scratch=Path(folder))

@@ -47,5 +47,5 @@ def _store_of(source: str) -> str:
 def _write(place: str, text: str) -> None:
     folder, name = storage.split(place)
     if not name:
-        raise WrongInput(f"{place}: is no file's name", trouble="not-a-model")
+        raise WrongInput(f"{place}: is no file's name; give another --output", trouble="not-a-model")
     storage.open_store(folder).write(name, text.encode())

@@ -226,7 +226,7 @@ def find_metric(name: str, problem_type: str) -> Metric:
     fitting = [known.name for known in _ALL if problem_type in known.problem_types]
     if metric is None:
         near = nearest(name, [*METRICS, *ALIASES])
-        meant = f"; did you mean '{near}'?" if near else ""
+        meant = f"; did you mean '{near}'?" if near else "."
         raise WrongInput(
             f"unknown metric '{name}'{meant} For {problem_type}: {', '.join(fitting)}", trouble="unknown-key"
         )

@@ -162,7 +162,8 @@ def carried(spec: Spec, network: nn.Module) -> dict[str, torch.Tensor]:
     }
     if not fitting:
         raise WrongInput(
-            f"{key}: nothing of the optimizer state of run {parent.run_key} fits this network", trouble="nothing-fits"
+            f"{key}: nothing of the optimizer state of run {parent.run_key} fits this network; leave the key out",
+            trouble="nothing-fits",
         )
     if dist.rank() == 0:
         step, taken = loaded.record.step, f"{len(fitting)} of {len(state)} tensors"

@@ -144,7 +144,9 @@ class DistilledLoss:
 def _places(own: Task, teachers: Task, *, partly: bool) -> tuple[list[int] | None, list[int] | None]:
     """Return which of our classes the teacher knows, and where it has each; None where the label is a number."""
     if (own.classes is None) != (teachers.classes is None):
-        raise WrongInput(f"{TEACHER}: it answers {teachers.problem_type}, and the data is {own.problem_type}")
+        raise WrongInput(
+            f"{TEACHER}: it answers {teachers.problem_type}, and the data is {own.problem_type}; name another"
+        )
     if own.classes is None or teachers.classes is None:
         return None, None
     known = {as_text(value): place for place, value in enumerate(teachers.classes)}

@@ -210,8 +210,9 @@ def test_a_dump_that_goes_wrong_is_an_error(
     made = trained(columns, "hf_text", place, adaptation=Adaptation(method) if method else None)
     # Another package's family of that name.
     monkeypatch.setitem(FAMILIES._entries, "hf_text", (f"tests.carry.careless:{careless}", ""))
-    with pytest.raises(WrongInput if careless == "MUTE" else CarryoverError, match=words):
+    with pytest.raises(WrongInput if careless == "MUTE" else CarryoverError, match=words) as refused:
         dump(*made, tmp_path / "dump")
+    assert refused.value.trouble == ("not-supported" if careless == "MUTE" else "dump-differs")
 
 
 def test_names_that_lead_elsewhere(tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert run(tmp_path, {}) == Ending(0, "", -1)
 
 
+def test_a_rank_that_never_begins_is_said_to_have_failed(tmp_path: Path) -> None:
+    ending = run_ranks("tests.support.no_such_module", {}, ranks=1, scratch=tmp_path, grace_seconds=5)
+    assert (ending.exit_code, ending.trouble) == (1, "step-failed")
+
+
 def test_an_error_of_one_rank_counts_and_not_that_the_others_lost_it(tmp_path: Path) -> None:
     ending = run(tmp_path, {"0": "wait", "1": "exit:1:ValueError: no such thing"})
     assert ending == Ending(1, "rank 1: ValueError: no such thing", 7)

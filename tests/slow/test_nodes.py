@@ -152,3 +152,4 @@ def test_nodes_of_different_runs_say_so_and_one_alone_does_not_wait_for_ever(
         with ended(pair.start(f"alone-{rank}", free_port(), only=[rank])) as trees:
             assert codes(trees) == [RunAgain.exit_code], trees[0].text()
             assert words in trees[0].text()
+            assert trees[0].text().endswith("more: carryover explain nodes-apart\n")

@@ -5,7 +5,7 @@ from carryover.ground import trouble_page
 
 def error_of(stderr: str) -> str:
     """Return the line of an error, once the line after it, the last, names an entry that there is."""
-    *_, error, more = stderr.splitlines()
+    *_, error, more = [line for line in stderr.splitlines() if not line.startswith("trace: ")]
     assert error.startswith("error: "), stderr
     assert more.removeprefix("more: carryover explain ") in trouble_page.entries(), stderr
     return error

@@ -42,9 +42,9 @@ def backbone_page(card: BackboneCard) -> str:
     size = sum(file.size for file in card.files.values())
     lead = f"Backbone {card.digest} · {len(card.branches)} branch{'es' * (len(card.branches) > 1)} · {_size(size)}"
     said = [card.check[name] for name in card.names if name in card.check]
-    tiles: list[tuple[str, float | None]] = [("branches", float(len(card.branches)))]
-    tiles += [("of them the same bits", float(sum(one.equal for one in said))), ("files", float(len(card.files)))]
-    tiles += [("megabytes", round(size / 1e6, 3)), ("step of the training", float(card.step))]
+    equal = sum(one.equal for one in said)
+    tiles = [("branches", len(card.branches)), ("of them the same bits", equal), ("files", len(card.files))]
+    tiles.append(("step of the training", card.step))
     body = [page.tiles(tiles)]
     body += [page.section(f"Branch {branch.name}", _branch(card, branch)) for branch in card.branches]
     origin = page.card("Backbone", page.facts(_origin(card)), wide=True)

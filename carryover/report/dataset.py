@@ -32,8 +32,7 @@ def dataset_page(card: DatasetCard, portrait: Portrait | None = None) -> str:
     """
     schema, rows = card.schema, card.rows()
     lead = f"{schema.problem_type.replace('_', ' ')} of {schema.label} · dataset {card.digest[:12]} · {card.created}"
-    tiles = [("rows", float(sum(rows.values()))), *((name, float(rows[name])) for name in SPLITS)]
-    tiles.append(("columns", float(len(schema.columns))))
+    tiles = [("rows", sum(rows.values())), *((name, rows[name]) for name in SPLITS), ("columns", len(schema.columns))]
     said = remarks(card, portrait)
     shown: Mapping[str, Mapping[str, Any]] = portrait.columns if portrait else {}
     names = [str(name) for name in schema.classes or ()]
@@ -178,10 +177,8 @@ def _shares(one: Mapping[str, Any]) -> str:
     most = max([0.001, *(max(before, now) for _, before, now in one["shares"])])
     rows = []
     for name, before, now in one["shares"]:
-        bars = (
-            f'<span class="twice"><span class="was" style="width:{round(BAR * before / most)}px"></span>'
-            f'<span style="width:{round(BAR * now / most)}px"></span></span>'
-        )
+        was = f'<span class="was" style="width:{round(BAR * before / most)}px"></span>' if before else ""
+        bars = f'<span class="twice">{was}<span style="width:{round(BAR * now / most)}px"></span></span>'
         rows.append((escape(name), bars, f"{before:.1%}", f"{now:.1%}"))
     what = "words of a text" if one["type"] == "text" else "values"
     table = page.table((what, "before (outlined), now", "before", "now"), rows, numeric=2)

@@ -29,7 +29,9 @@ def escape(text: object) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number as people read it: four significant digits, "n/a" where there is none."""
+    """Return a number as people read it: a count as it is, four significant digits, "n/a" where there is none."""
+    if isinstance(value, int):
+        return f"{value:,}"
     if value is None or not math.isfinite(value):
         return "n/a"
     if value == int(value) and abs(value) < 1e15:

@@ -15,7 +15,7 @@ UNIT = (0.0, 1.0)
 # Lines of one chart that can still be told apart; bins of the scores of each class.
 MOST_LINES, SCORE_BINS = 5, 20
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-LOW = 250
+LOW = 230
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _calibration(told: Told) -> list[str]:
     found = reliability(confidence, right)
     if found is None:
         return []
-    return [page.card("Calibration", _reliability(found, title, share))]
+    return [page.card("Calibration", _reliability(found, title, share), wide=True)]
 
 
 def _reliability(found: Reliability, title: str, share: str) -> str:
@@ -139,14 +139,14 @@ def _reliability(found: Reliability, title: str, share: str) -> str:
         dots=True,
     )
     rows = charts.counts_chart(
-        np.linspace(0, 1, BINS + 1), found.rows, x_title=title, label="Rows by confidence", height=LOW - 70
+        np.linspace(0, 1, BINS + 1), found.rows, x_title=title, label="Rows by confidence", height=LOW
     )
     words = (
         f"ECE {number(found.ece)}: how far, on average over the rows, what is told lies from what is true, in "
-        f"{BINS} equal bins. On the dashed line, of rows told with 0.8 eight in ten are. Below: rows of each bin; of "
+        f"{BINS} equal bins. On the dashed line, of rows told with 0.8 eight in ten are. Beside: rows of each bin; of "
         "few rows a point says little."
     )
-    return drawn + rows + page.note(words)
+    return f'<div class="halves"><div>{drawn}</div><div>{rows}{page.note(words)}</div></div>'
 
 
 def areas(told: Told, places: Sequence[int]) -> dict[int, tuple[float, float]]:

@@ -113,7 +113,7 @@ footer { margin-top: 40px; color: var(--soft); font-size: 13px }
   .card { padding: 14px 14px }
   svg text { font-size: 15px }
   table.matrix.large td { min-width: 72px; height: 60px; font-size: 18px }
-  table.matrix th.side.soft { white-space: normal; max-width: 76px }
+  table.matrix th.side.soft { white-space: normal; max-width: 92px; overflow: visible }
   .facts td.key { max-width: 9em }
 }
 @media print { .card, .tile { break-inside: avoid } }

@@ -54,7 +54,8 @@ class Backbone:
         """
         name = branch or (next(iter(self.branches)) if len(self.branches) == 1 else "")
         if name not in self.branches:
-            raise WrongInput(f"branch: '{name}' is not possible; it must be one of {', '.join(self.branches)}")
+            known = ", ".join(self.branches)
+            raise WrongInput(f"branch: '{name}' is not possible; it must be one of {known}", trouble="wrong-value")
         return f"{self.uri}/{name}"
 
     def __repr__(self) -> str:

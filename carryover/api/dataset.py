@@ -85,7 +85,8 @@ class Dataset:
 
         card = self._card()
         if split not in card.splits:
-            raise WrongInput(f"there is no split '{split}'; there are {', '.join(card.splits)}")
+            known = ", ".join(card.splits)
+            raise WrongInput(f"there is no split '{split}'; there are {known}", trouble="wrong-value")
         return row_groups(card, split, folder)
 
     def _card(self) -> "DatasetCard":

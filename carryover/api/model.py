@@ -145,7 +145,8 @@ class Model:
 
         card, places = find_dataset(self._found.card.dataset, store=self.store)
         if card is None:
-            raise WrongInput(f"the dataset of Model {self.digest} is not at {' nor at '.join(places)}")
+            looked = " nor at ".join(places)
+            raise WrongInput(f"the dataset of Model {self.digest} is not at {looked}", trouble="not-there")
         return dataset_of(card.location)
 
     @functools.cached_property

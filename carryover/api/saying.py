@@ -56,4 +56,5 @@ def _in_notebook() -> bool:
 
 def _lines(error: CarryoverError) -> list[str]:
     words = f"\x1b[1;31m{type(error).__name__}\x1b[0m: {error}"
-    return [words, AGAIN] if isinstance(error, RunAgain) else [words]
+    again = [AGAIN] if isinstance(error, RunAgain) else []
+    return [words, *again, f"more: !carryover explain {error.trouble}"]

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from carryover.ground import storage
+from carryover.ground.config import check
 from carryover.ground.errors import WrongInput
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def load(uri: str, *, store: str) -> "Scorer":
     if problem in ("object_detection", "semantic_segmentation"):
         raise WrongInput(
             f"predict: answers to {problem} are boxes or masks of pictures; prepare the pictures and use evaluate(), "
-            "whose predictions have them"
+            "whose predictions have them",
+            trouble="not-supported",
         )
     return Scorer.of(found, batch_size=64)
 
@@ -52,8 +54,7 @@ def values(scorer: "Scorer", rows: Any, *, batch_size: int) -> "np.ndarray":
     from carryover.data.rows import Rows, write_arrow
     from carryover.train.validate import predict
 
-    if batch_size < 1:
-        raise WrongInput(f"batch_size: {batch_size} is not possible; it must be 1 or more")
+    check(batch_size >= 1, "batch_size", batch_size, "1 or more")
     table = read_by(scorer.found.card, rows)
     with TemporaryDirectory(prefix="carryover-predict-") as folder:
         split = Rows.open(write_arrow(Path(folder) / "rows.arrow", table.schema, [table]))
@@ -80,12 +81,15 @@ def read_by(card: "ModelCard", rows: Any) -> "pa.Table":
     table, wanted = arrow_of(rows, what="rows"), used_columns(card)
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
-        there = ", ".join(table.column_names)
-        raise WrongInput(f"rows: columns missing that the model reads: {', '.join(missing)}; there are {there}")
+        lacks, there = ", ".join(missing), ", ".join(table.column_names)
+        raise WrongInput(
+            f"rows: columns missing that the model reads: {lacks}; there are {there}", trouble="does-not-fit-model"
+        )
     typed = {name: typed_array(table.column(name).combine_chunks()) for name in wanted}
     nested = [name for name, (_, kinds) in typed.items() if "nested" in kinds]
     if nested:
-        raise WrongInput(f"rows: column '{nested[0]}' has lists or records; the model reads one value a row")
+        words = f"rows: column '{nested[0]}' has lists or records; the model reads one value a row"
+        raise WrongInput(words, trouble="does-not-fit-model")
     found = pa.table({name: array for name, (array, _) in typed.items()})
     return _with_images(card, found)
 

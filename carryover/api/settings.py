@@ -43,7 +43,7 @@ def overrides(settings: Mapping[str, Any], *, arguments: Iterable[str]) -> list[
         if name.partition(".")[0] not in sections:
             near = nearest(name, [*arguments, *sections, *known])
             hint = f"; did you mean {near}?" if near else ""
-            raise WrongInput(f"{name}: neither an argument nor a key of a recipe{hint}")
+            raise WrongInput(f"{name}: neither an argument nor a key of a recipe{hint}", trouble="unknown-key")
     return [f"{name}={_yaml(_plain(name, value))}" for name, value in _flat(settings).items()]
 
 
@@ -67,7 +67,8 @@ def _plain(name: str, value: Any) -> Any:
         value = item()
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
-    raise WrongInput(f"{name}: a {type(value).__name__} is not possible; give text, a number, true or false, or a list")
+    words = "give text, a number, true or false, or a list"
+    raise WrongInput(f"{name}: a {type(value).__name__} is not possible; {words}", trouble="wrong-value")
 
 
 def _yaml(value: Any) -> str:

@@ -62,10 +62,12 @@ def arrow_of(rows: Any, *, what: str) -> "pa.Table":
         else:
             raise WrongInput(
                 f"{what}: a {type(rows).__name__} is no table; give a data frame (pandas 2.2 or later), an Arrow "
-                "table, a dict of columns, a list of dicts, or the URI of a file"
+                "table, a dict of columns, a list of dicts, or the URI of a file",
+                trouble="unreadable-data",
             )
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise WrongInput(f"{what}: can't be read as a table: {storage.first_line(error)}") from error
+        words = f"{what}: can't be read as a table: {storage.first_line(error)}"
+        raise WrongInput(words, trouble="unreadable-data") from error
     return _without_index(table)
 
 
@@ -81,7 +83,7 @@ def source_of(rows: Any, *, store: str, what: str) -> str:
 
     table = arrow_of(rows, what=what)
     if not table.num_rows:
-        raise WrongInput(f"{what}: there are no rows")
+        raise WrongInput(f"{what}: there are no rows", trouble="too-few-rows")
     home = storage.open_store(store)
     with TemporaryDirectory(prefix="carryover-table-") as folder:
         path = Path(folder) / "table.parquet"

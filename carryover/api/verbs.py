@@ -202,7 +202,8 @@ def open(uri: Place, *, store: Place = "") -> Any:
     if place.startswith("run:"):
         home = RunHome.open(storage.open_store(resolve_store(os.fspath(store))), place.removeprefix("run:"))
         if not home.exists():
-            raise WrongInput(f"{place}: there is no such run in {storage.split(storage.split(home.store.uri)[0])[0]}")
+            where = storage.split(storage.split(home.store.uri)[0])[0]
+            raise WrongInput(f"{place}: there is no such run in {where}", trouble="no-such-run")
         return run_of(home)
     if place.startswith("champion:"):
         return model_of(place, store=resolve_store(os.fspath(store)))
@@ -213,7 +214,7 @@ def open(uri: Place, *, store: Place = "") -> Any:
             return opened(place)
     if not name and (there.exists("run.json") or RunHome(there).exists()):
         return run_of(RunHome.at(place))
-    raise WrongInput(f"{place}: neither a Dataset, a Model, a Backbone nor a run is there")
+    raise WrongInput(f"{place}: neither a Dataset, a Model, a Backbone nor a run is there", trouble="not-there")
 
 
 _CARDS = {

@@ -117,8 +117,9 @@ def test_wrong_input_is_one_line_and_no_exit(words: str, call: Any, orchard: Orc
         call(orchard)
     error = caught.value
     assert words in str(error) and error.exit_code == 2 and "\n" not in str(error)
-    # In a notebook that is all there is to see.
-    assert error._render_traceback_() == [f"\x1b[1;31mWrongInput\x1b[0m: {error}"]  # pyright: ignore[reportAttributeAccessIssue]
+    # In a notebook that is all there is to see, and where to read more.
+    shown = error._render_traceback_()  # pyright: ignore[reportAttributeAccessIssue]
+    assert shown == [f"\x1b[1;31mWrongInput\x1b[0m: {error}", f"more: !carryover explain {error.trouble}"]
 
 
 def test_with_debug_the_traceback_stays(orchard: Orchard, monkeypatch: pytest.MonkeyPatch) -> None:

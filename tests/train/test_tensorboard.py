@@ -67,6 +67,14 @@ def test_one_curve_over_kills(card: DatasetCard, tmp_path: Path):
     ]
 
 
+def test_one_curve_over_a_kill_in_an_object_store(card: DatasetCard, tmp_path: Path, s3_store_uri: str):
+    run = Run(card, s3_store_uri, RECIPE, tmp_path)
+    with pytest.raises(Killed):
+        run.go(kill_after=9)
+    run.go()
+    assert once(read(f"{run.home.store.uri}/{FOLDER}"), "train/loss") == list(range(1, 17))
+
+
 def test_what_was_written_before_a_commit_that_never_came_is_dropped(card: DatasetCard, tmp_path: Path):
     """Killed between the curve and the commit's record, a segment knows steps that the next attempt does again."""
     home = open_store(str(tmp_path))

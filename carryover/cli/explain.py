@@ -1,6 +1,8 @@
 """Owns `carryover explain`: what an error means, why it comes, and the way out."""
 
+import shutil
 import sys
+import textwrap
 
 import click
 
@@ -27,7 +29,7 @@ def command(name: str, whole: bool) -> None:
         for part, inside in trouble_page.by_part().items():
             click.echo(f"{part}:")
             for entry in inside:
-                click.echo(f"  {entry.name:<26}{entry.title}")
+                click.echo(_listed(entry))
         return
     if name not in entries:
         near = nearest(name, entries)
@@ -36,10 +38,16 @@ def command(name: str, whole: bool) -> None:
     click.echo(_shown(entries[name], bold=sys.stdout.isatty()))
 
 
+def _listed(entry: trouble_page.Entry) -> str:
+    """Return a line of the list, wrapped where a person reads it."""
+    line = f"  {entry.name:<26}{entry.title.replace('`', '')}"
+    if not sys.stdout.isatty():
+        return line
+    return textwrap.fill(line, shutil.get_terminal_size().columns - 1, subsequent_indent=" " * 28)
+
+
 def _shown(entry: trouble_page.Entry, *, bold: bool) -> str:
     """Return an entry as plain text: without the marks of its page, its words in lines of a terminal."""
-    import textwrap
-
     title = f"{entry.name}: {entry.title}"
     lines = [click.style(title, bold=True) if bold else title]
     for label, text in entry.parts.items():

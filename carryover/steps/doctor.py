@@ -8,7 +8,6 @@
 All looks run at once, each for a limited time.
 """
 
-import os
 from collections.abc import Iterator
 
 from carryover.ground.uris import normal
@@ -32,7 +31,7 @@ def doctor(*, store: str = "", host: str = "", namespace: str = "") -> Iterator[
         WrongInput: for a store that is no URI.
     """
     looks = [
-        Look("python", 30, doctor_machine.python),
+        Look("python", 60, doctor_machine.python),
         Look("accelerator", doctor_machine.TORCH_SECONDS + 30, doctor_machine.accelerators),
         Look("machine", 20, doctor_machine.machine),
         Look("hub", 15, doctor_machine.hub),
@@ -40,9 +39,11 @@ def doctor(*, store: str = "", host: str = "", namespace: str = "") -> Iterator[
     ]
     if store:
         uri = normal(store)
-        looks.append(Look("store", _STORE_SECONDS, lambda: doctor_store.store(uri)))
+        looks.append(Look("store", _STORE_SECONDS, lambda: doctor_store.store(uri), "store-unreachable"))
     if host:
-        looks.append(Look("kfp", _KFP_SECONDS, lambda: doctor_kfp.server(host, namespace)))
+        looks.append(Look("kfp", _KFP_SECONDS, lambda: doctor_kfp.server(host, namespace), "kfp-unreachable"))
     if namespace or in_cluster() or (os.environ.get("KUBECONFIG") and not (store or host)):
-        looks.append(Look("cluster", _CLUSTER_SECONDS, lambda: doctor_cluster.cluster(namespace)))
+        looks.append(
+            Look("cluster", _CLUSTER_SECONDS, lambda: doctor_cluster.cluster(namespace), "cluster-unreachable")
+        )
     return look_at_all(looks)

@@ -36,7 +36,8 @@ def cluster(namespace: str) -> Iterator[Finding]:
         here = Cluster(namespace)
         trainer = here.serves(GROUP, VERSION)
     except CarryoverError as error:
-        yield Finding("cluster", FAIL, str(error), "look at KUBECONFIG, or run this in a pod", error.trouble)
+        said = str(error).removeprefix("--launcher trainjob: ")
+        yield Finding("cluster", FAIL, said, "look at KUBECONFIG, or run this in a pod", error.trouble)
         return
     yield Finding("cluster", OK, f"answers; namespace {here.namespace}")
     yield from _trainer(here, trainer)

@@ -23,11 +23,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Look:
-    """Some looks that belong together: they run in a thread of their own, for `seconds` at most."""
+    """Some looks that belong together: they run in a thread of their own, for `seconds` at most.
+
+    `trouble` is what it is when they do not end.
+    """
 
     name: str
     seconds: float
     find: Callable[[], Iterable[Finding]]
+    trouble: str = ""
 
 
 def look_at_all(looks: Iterable[Look]) -> Iterator[list[Finding]]:
@@ -40,10 +44,8 @@ def look_at_all(looks: Iterable[Look]) -> Iterator[list[Finding]]:
         thread.join(look.seconds)
         still = list(found)
         if thread.is_alive():
-            text = f"no end within {look.seconds:g} s"
-            still.append(
-                Finding(look.name, FAIL, text, "look whether what it asks answers at all", "store-unreachable")
-            )
+            text, mend = f"no end within {look.seconds:g} s", "try again; if it hangs again, look at what it asks"
+            still.append(Finding(look.name, FAIL, text, mend, look.trouble))
         yield still
 
 

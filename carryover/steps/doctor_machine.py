@@ -196,9 +196,11 @@ def _pair() -> Finding:
 
 
 def _mmcv() -> Finding:
-    if not _is_there("mmcv"):
+    found = importlib.util.find_spec("mmcv")
+    if found is None:
         return Finding("mmcv", OK, "not installed; only detection needs it (docs/detection.md)")
-    if importlib.util.find_spec("mmcv._ext") is None:
+    # (Asking for a module inside of it would import it, and torch with it.)
+    if not any(True for place in found.submodule_search_locations or () for _ in Path(place).glob("_ext*")):
         mend = "build it from its source: docs/detection.md"
         return Finding("mmcv", WARN, f"{_version('mmcv')} without its operators", mend, _PACKAGE)
     return Finding("mmcv", OK, f"{_version('mmcv')} with its operators, mmdet {_version('mmdet') or 'missing'}")

@@ -118,6 +118,8 @@ def _tried(name: str, right: str, call: Callable[[], str | None], place: Store) 
         missing = isinstance(error, FileNotFoundError) and not place.local
         trouble = "store-forbidden" if missing else failures.trouble_of(error, "path-refused")
         why = "there is no such bucket; create it first" if missing else first_line(error)
+        if place.local and (refused := failures.of_path(error)):
+            return Finding(name, FAIL, str(refused), "", trouble)
         mend = (
             f"allow {right} below {place.uri}" if place.scheme == "s3" else f"give this user the right to {place.uri}"
         )

@@ -115,7 +115,7 @@ def test_a_host_that_never_answers_is_left_behind() -> None:
 
         (found,) = look_at_all([Look("silent", 0.5, ask)])
     assert [one.name for one in found] == ["first", "silent"]
-    assert found[1].state == FAIL and found[1].found == "no end within 0.5 s"
+    assert (found[1].state, found[1].found) == (FAIL, "no end within 0.5 s")
 
 
 def test_what_goes_wrong_in_a_look_is_its_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,8 +42,7 @@ def doctor(*, store: str = "", host: str = "", namespace: str = "") -> Iterator[
         looks.append(Look("store", _STORE_SECONDS, lambda: doctor_store.store(uri), "store-unreachable"))
     if host:
         looks.append(Look("kfp", _KFP_SECONDS, lambda: doctor_kfp.server(host, namespace), "kfp-unreachable"))
-    if namespace or in_cluster() or (os.environ.get("KUBECONFIG") and not (store or host)):
-        looks.append(
-            Look("cluster", _CLUSTER_SECONDS, lambda: doctor_cluster.cluster(namespace), "cluster-unreachable")
-        )
+    if namespace or in_cluster():
+        asked = Look("cluster", _CLUSTER_SECONDS, lambda: doctor_cluster.cluster(namespace), "cluster-unreachable")
+        looks.append(asked)
     return look_at_all(looks)

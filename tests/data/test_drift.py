@@ -191,3 +191,20 @@ def test_real_reviews_drift_from_one_subject_to_another_and_not_within_one(share
         some = reviews["sentence"].combine_chunks()
         now, before = some.take(order[start : start + 100]), some.take(order[start + 100 : start + 1100])
         assert measured("text", before, now).word == "stable"
+
+
+def test_shares_of_both_sides_are_named_and_whole() -> None:
+    before = [*range(100), None] * 5
+    found = measured("numerical", before, [*range(-20, 60), *[None] * 20])
+    shares = {name: (was, now) for name, was, now in found.shares}
+    assert shares["up to 9"] == (pytest.approx(50 / 505, abs=1e-3), pytest.approx(0.3, abs=0.02))
+    assert shares["above 9, to 19"][1] == pytest.approx(0.1, abs=0.02) and shares["(missing)"][1] == 0.2
+    for side in (0, 1):
+        assert sum(pair[side] for pair in shares.values()) == pytest.approx(1, abs=0.002)
+    # Where the least tenth is one value alone, what lies below it has a name too.
+    low = measured("numerical", [0.0] * 50 + [1.0] * 30 + [2.0] * 20, [-5.0] * 10 + [0.0] * 60 + [9.0] * 30)
+    assert {name: now for name, _, now in low.shares}["below 0"] == pytest.approx(0.1)
+    assert {name: now for name, _, now in low.shares}["0"] == pytest.approx(0.6)
+    kinds = measured("categorical", ["a"] * 30 + ["b"] * 10, ["b"] * 10 + ["c"] * 30)
+    assert kinds.shares == (("a", 0.75, 0.0), ("b", 0.25, 0.25), ("(all others)", 0.0, 0.75))
+    assert json.loads(json.dumps(kinds.to_json()))["shares"][0] == ["a", 0.75, 0.0]

@@ -13,6 +13,7 @@
 """
 
 import io
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -205,7 +206,7 @@ class Pictures:
             with Image.open(io.BytesIO(data or b"")) as image:
                 self._sizes.append(image.size)
                 self._formats[str(image.format)] += 1
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
             # How many can't be read is known of all of them, from the statistics.
             return
 
@@ -262,11 +263,12 @@ class Masks:
         if split != "train":
             return
         for place in range(-first % self._step, len(array), self._step):
-            self._ids[len(np.unique(ids_of(array[place].as_py())))] += 1
+            mask = array[place].as_py()
+            self._ids.update([len(np.unique(ids_of(mask)))] if mask else [])
         for place in self._picked.places(first, len(array)):
-            small = thumbnail(_cell(table, self._picture, place), width=STRIP_WIDTH)
-            if small:
-                self._shown.append({"thumbnail": vars(small), "mask": _small_mask(array[place].as_py(), small.scale)})
+            mask, small = array[place].as_py(), thumbnail(_cell(table, self._picture, place), width=STRIP_WIDTH)
+            if mask and small:
+                self._shown.append({"thumbnail": vars(small), "mask": _small_mask(mask, small.scale)})
 
     def to_json(self) -> dict[str, Any]:
         return {"missing": self._missing, "ids": _by_number(self._ids), "pictures": self._shown}

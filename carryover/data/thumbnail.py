@@ -2,6 +2,7 @@
 
 import base64
 import io
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def thumbnail(data: bytes | None, *, width: int = WIDTH) -> Thumbnail | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             seen = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
         return None
     scale = min(1.0, width / seen.width, 2 * width / seen.height)
     small = seen.resize(scaled(seen.size, scale), Image.Resampling.LANCZOS)

@@ -68,7 +68,7 @@ def prepare_data(
 
     Raises:
         WrongInput: whatever in the data or the arguments cannot be used, one line, nothing is written; or a column
-            that drifted too far (the Dataset is there then, and no artifact).
+            that drifted too far (the Dataset is there then and its page, and no artifact).
     """
     started = time.monotonic()
     given = {"source": source, "validation": validation_source, "test": test_source}

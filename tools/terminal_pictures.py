@@ -86,9 +86,7 @@ class Terminal:
 def main() -> None:
     """Run the commands, and photograph the terminal."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--in", dest="place", default="", help="new folder for data and runs"
-    )
+    parser.add_argument("--in", dest="place", default="", help="new folder for data and runs")
     place = parser.parse_args().place
     # The pictures show the folder's name.
     made = Path(place or Path(tempfile.gettempdir(), "reviews")).resolve()

@@ -155,7 +155,9 @@ def _why(error: Exception) -> str:
             "holds more than tensors, which could be code; nothing of it was run: use a checkpoint with "
             f"model.safetensors, or {trust.FLAG} where you trust whoever made it with this machine and its secrets"
         )
-    known = isinstance(error, (OSError, ValueError, RuntimeError)) and not isinstance(error, WrongInput)
+    # (Safetensors' own error is a plain Exception.)
+    known = isinstance(error, (OSError, ValueError, RuntimeError)) or type(error).__name__ == "SafetensorError"
+    known = known and not isinstance(error, WrongInput)
     return f"cannot be opened: {line[:300]}" if known else ""
 
 

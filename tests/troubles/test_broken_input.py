@@ -1,6 +1,7 @@
 """Broken input of every sort through every command: one line that names its entry, and no traceback."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,3 +141,16 @@ def _waits_for(pid: int) -> str:
         return "recipe.yaml" if "fifo" in Path(f"/proc/{pid}/wchan").read_text() else ""
     except OSError:
         return ""
+
+
+def test_broken_pretrained_weights(world: World, tiny_bert: Path) -> None:
+    """What a rank meets when it builds its network; the message crosses to the step with its trouble."""
+    from carryover.ground.errors import WrongInput
+    from carryover.models.hf_source import build_encoder, open_config
+
+    folder = shutil.copytree(tiny_bert, world.folder / "bert")
+    for weights in (b"no weights", b"", (tiny_bert / "model.safetensors").read_bytes()[:500]):
+        (folder / "model.safetensors").write_bytes(weights)
+        with pytest.raises(WrongInput, match=r"the weights of '.*' cannot be opened") as refused:
+            build_encoder(open_config(str(folder)), str(folder))
+        assert refused.value.trouble == "wrong-pretrained"

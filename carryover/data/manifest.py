@@ -1,6 +1,7 @@
 """Owns dataset.json: what a dataset is, where its shards lie, and how a reader finds it again.
 
     <store>/datasets/<first 32 of digest>/   train-00000.parquet ...  validation-*  test-*   dataset.json (written last)
+                                             portrait.json (portrait.py) and dataset.html, for people
 
 A dataset exists when its dataset.json does. The card alone may lie elsewhere (a KFP artifact): its `at` then says where
 the shards are, and is believed only when the card there has the same digest.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 WIDE, PHONE = 1200, 390
 # WCAG 2.2, 1.4.3: ordinary text, and text of 24 px or of 18.66 px and bold.
@@ -42,6 +42,11 @@ class Seen:
     requests: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
 
+    def answer(self, dialog: "Dialog") -> None:
+        """Note a dialog, and close it, as the page stands still until then."""
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
     def measure(self) -> dict[str, Any]:
         """What `MEASURES` gives, with everything that can be opened open."""
         return self.page.evaluate(MEASURES, {"plain": CONTRAST, "large": CONTRAST_LARGE})
@@ -58,8 +63,7 @@ def opened(browser: "Browser", path: Path, *, width: int = WIDE, dark: bool = Fa
     page.on("console", lambda said: seen.complaints.append(f"{said.type}: {said.text}"))
     page.on("pageerror", lambda error: seen.complaints.append(f"error: {error}"))
     page.on("request", lambda asked: seen.requests.append(asked.url))
-    # A dialog that is listened to and not answered stops the page, so the test ends there in any case.
-    page.on("dialog", lambda dialog: seen.dialogs.append(dialog.message))
+    page.on("dialog", seen.answer)
     own = path.resolve().as_uri()
     page.route("**/*", lambda route: route.continue_() if route.request.url == own else route.abort())
     page.goto(own)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from carryover.ground import console, last_words
 from tests.support.last_words import error_of
 from tests.troubles.world import GOOD, World, broken_files
 
@@ -154,3 +155,12 @@ def test_broken_pretrained_weights(world: World, tiny_bert: Path) -> None:
         with pytest.raises(WrongInput, match=r"the weights of '.*' cannot be opened") as refused:
             build_encoder(open_config(str(folder)), str(folder))
         assert refused.value.trouble == "wrong-pretrained"
+
+
+def test_what_another_process_said_names_its_trouble() -> None:
+    """The last words of a pod, as the step that waits for its TrainJob reads them."""
+    text = ["error: first", "more: carryover explain damaged", "error: out of memory", "more: carryover explain busy"]
+    assert last_words.told(text) == "busy"
+    line = console.as_json("no room", level="error", fields={"trouble": "disk-full"})
+    assert last_words.told(["{", line, "torchrun's own words"]) == "disk-full"
+    assert last_words.told(["nothing of the kind"]) == ""

@@ -1,6 +1,7 @@
 """Owns the validation of a training: score and loss of the network on the validation split, all ranks together."""
 
-from carryover.data.loader import MicroBatches, evaluation_micros, load
+from carryover.data import loader
+from carryover.data.loader import MicroBatches
 from carryover.data.rows import Rows
 from carryover.ground import dist
 from carryover.tasks.losses import Loss, check_loss
@@ -44,10 +45,12 @@ class SplitValidator:
     def score(self) -> float:
         """Return the metric on the whole split, the same on every rank. Collective."""
         dist.share_buffers(self._engine.network)
-        micros = evaluation_micros(rows=self._rows, micro_size=self._micro_size, rank=dist.rank(), world=dist.world())
+        micros = loader.evaluation_micros(
+            rows=self._rows, micro_size=self._micro_size, rank=dist.rank(), world=dist.world()
+        )
         mine = predict(
             self._engine.network,
-            load(micros, self._batches, workers=self._workers),
+            loader.load(micros, self._batches, workers=self._workers),
             self._parts.task,
             device=self._engine.device,
             dtype=self._engine.dtype,

@@ -188,7 +188,8 @@ class KubeServer:
         """Return the answer to who asks for the kinds of a group, or for the objects of one of them."""
         _, _, group, version, *rest = path.split("/")
         kinds = self.kinds.get(f"{group}/{version}")
-        if kinds is None or (rest and rest[-1] not in kinds):
+        elsewhere = rest[:1] == ["namespaces"] and rest[1:2] != [NAMESPACE]
+        if kinds is None or elsewhere or (rest and rest[-1] not in kinds):
             return 404, _status(404, "the server could not find the requested resource")
         if not rest:
             return 200, {"resources": [{"name": name} for name in kinds]}

@@ -18,6 +18,7 @@ from carryover.ground import failures, storage
 from carryover.ground.console import warn
 from carryover.ground.errors import CarryoverError, WrongInput
 
+_WORDS = ("run:", "champion:")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -25,7 +26,8 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 def command() -> None:
     """List, show, verify and prune the checkpoints of a run.
 
-    URI is a run home (STORE/runs/KEY); or give the store, as URI or by --store, and --run-key KEY.
+    URI is a run home (STORE/runs/KEY), or run:KEY or champion:NAME of --store; or give the store, as URI or by --store,
+    and --run-key KEY.
     """
 
 
@@ -34,7 +36,9 @@ def _where(function: Any) -> Any:
     function = click.option("--run-key", default="", metavar="KEY", help="The run, where the URI is of a store.")(
         function
     )
-    function = click.option("--store", default="", metavar="URI", help="The store; needs --run-key.")(function)
+    function = click.option("--store", default="", metavar="URI", help="The store, of run:KEY or with --run-key.")(
+        function
+    )
     return click.argument("uri", default="", required=False)(function)
 
 
@@ -170,6 +174,10 @@ def _greater_is_better(home: RunHome, metric: str) -> bool:
 
 
 def _open(uri: str, store: str, run_key: str) -> RunHome:
+    if uri.startswith(_WORDS) and not run_key:
+        from carryover.steps.run_source import find_run
+
+        return find_run(uri, store=store)
     if bool(uri) == bool(store):
         raise WrongInput("name the run once: the URI of its home, or a store (URI or --store) and --run-key")
     if store and not run_key:

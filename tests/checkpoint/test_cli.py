@@ -65,6 +65,10 @@ def test_run_is_named_by_store_and_key_too(filled: RunHome, capsys: pytest.Captu
     first = capsys.readouterr().out
     assert _run("ls", "--store", store, "--run-key", "key") == 0
     assert capsys.readouterr().out == first
+    assert _run("ls", "run:key", "--store", store) == 0
+    assert capsys.readouterr().out == first
+    assert _run("ls", "run:other", "--store", store) == 2
+    assert "other: there is no such run" in capsys.readouterr().err
 
 
 def test_verify_passes_a_whole_run_and_fails_a_spoilt_one(filled: RunHome, capsys: pytest.CaptureFixture) -> None:

@@ -121,27 +121,30 @@ def test_a_traceback_is_there_for_who_wants_it(world: World) -> None:
 
 def test_ctrl_c_is_one_word(tmp_path: Path) -> None:
     """The command waits for a recipe that never comes."""
-    os.mkfifo(tmp_path / "recipe.yaml")
+    pipe = tmp_path / "recipe.yaml"
+    os.mkfifo(pipe)
     command = [sys.executable, "-m", "carryover", "preflight", "--recipe", "recipe.yaml", "--store", "store"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 60
-        while "recipe.yaml" not in _waits_for(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)
+        # Held open, it has nothing to read and no end.
+        writer = _opened_by_its_reader(pipe)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
+        os.close(writer)
     finally:
         process.kill()
     assert (process.returncode, said.strip()) == (130, "interrupted")
 
 
-def _waits_for(pid: int) -> str:
-    """What a process is blocked in: opening a pipe, once its modules are loaded."""
-    try:
-        return "recipe.yaml" if "fifo" in Path(f"/proc/{pid}/wchan").read_text() else ""
-    except OSError:
-        return ""
+def _opened_by_its_reader(pipe: Path) -> int:
+    """Return the writing end of a named pipe, as soon as somebody opens the other one."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline, "nobody reads"
+            time.sleep(0.05)
 
 
 def test_broken_pretrained_weights(world: World, tiny_bert: Path) -> None:

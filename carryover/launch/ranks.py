@@ -285,15 +285,17 @@ def _lost(silent: list[int], scratch: Path) -> str:
     codes = {int(rank): code for rank, code in json.loads(path.read_text()).items()} if path.exists() else {}
     first = [rank for rank in silent if codes.get(rank)] or silent
     code = codes.get(first[0], 0)
+    them = "them" if len(first) > 1 else "it"
+    who = f"ranks {', '.join(map(str, first))} were" if len(first) > 1 else f"rank {first[0]} was"
     how = " (killed from outside, or for memory)"
     if code == -signal.SIGKILL:
         how = (
-            ": SIGKILL ended it, as a kernel does for want of memory; unless somebody killed it, give more memory or "
-            "lower env.per_gpu_batch_size or env.num_workers"
+            f": SIGKILL ended {them}, as a kernel does for want of memory; unless somebody killed it, give more "
+            "memory or lower env.per_gpu_batch_size or env.num_workers"
         )
     elif code:
-        how = f": {signal.Signals(-code).name} ended it" if code < 0 else f": it ended with exit code {code}"
-    return f"rank {', '.join(map(str, first))} was lost{how}; the same command goes on from the newest commit"
+        how = f": {signal.Signals(-code).name} ended {them}" if code < 0 else f", with exit code {code}"
+    return f"{who} lost{how}; the same command goes on from the newest commit"
 
 
 @contextmanager

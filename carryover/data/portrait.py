@@ -21,12 +21,14 @@ from carryover.data.manifest import SPLITS, DatasetCard
 from carryover.data.rows import row_groups
 from carryover.data.schema import DENSE, Schema
 from carryover.data.split import row_keys
+from carryover.data.telling import MOST_ROWS as TOLD_BY
+from carryover.data.telling import columns_asked, telling
 from carryover.data.values import canonical
 from carryover.ground import storage
 from carryover.ground.errors import WrongInput
 
 FILE = "portrait.json"
-FORMAT = 1
+FORMAT = 2
 # Beyond these, row groups are left out; a distant dataset of more is not fetched again for a picture of it.
 MOST_ROWS, MOST_BYTES = 1_000_000, 1 << 30
 
@@ -54,12 +56,14 @@ class Portrait:
         rows: split -> rows that were looked at.
         columns: column -> what its type shows, see looks.py.
         repeated: None where not all rows were looked at.
+        telling: columns that alone tell the label -> of which share of the rows, see telling.py.
     """
 
     rows: Mapping[str, int]
     whole: bool
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     repeated: Repeated | None = None
+    telling: Mapping[str, float] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return the bytes of portrait.json."""
@@ -74,7 +78,7 @@ def read_portrait(folder: str) -> Portrait | None:
         if value["format"] != FORMAT:
             return None
         repeated = None if value["repeated"] is None else Repeated(**value["repeated"])
-        return Portrait(value["rows"], value["whole"], value["columns"], repeated)
+        return Portrait(value["rows"], value["whole"], value["columns"], repeated, value["telling"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         # It is only shown, and can be made again.
         return None
@@ -111,14 +115,18 @@ def portray(card: DatasetCard, scratch: Path) -> Portrait:
     train = card.rows()["train"]
     looks = {one.name: LOOKS[one.type](one, card.schema, train) for one in card.schema.columns if one.type in LOOKS}
     rows, keys = by_split(), _Keys(card.schema)
+    asked, told = columns_asked(card.schema), []
     for split, first, table in _groups(card, scratch, step):
         rows[split] += table.num_rows
         for look in looks.values():
             look.add(split, first, table)
         if step == 1:
             keys.add(split, table)
+        if asked and split == "train" and sum(map(len, told)) < TOLD_BY:
+            told.append(table.select(asked))
     shown = {name: look.to_json() for name, look in looks.items()}
-    return Portrait(rows, step == 1, shown, keys.repeated() if step == 1 else None)
+    alone = telling(pa.concat_tables(told).slice(0, TOLD_BY)) if told else {}
+    return Portrait(rows, step == 1, shown, keys.repeated() if step == 1 else None, alone)
 
 
 def _size(card: DatasetCard) -> int:

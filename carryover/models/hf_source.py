@@ -128,6 +128,9 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+_NO_HUB = "cannot be opened: the hub does not answer"
+
+
 @contextmanager
 def _opening(what: str, name: str, key: str) -> Iterator[None]:
     """Turn what transformers says about a checkpoint it cannot open into one line."""
@@ -138,7 +141,8 @@ def _opening(what: str, name: str, key: str) -> Iterator[None]:
         why = _why(error)
         if not why:
             raise
-        raise WrongInput(f"{key}: the {what} of '{name}' {why}") from error
+        trouble = "hub-offline" if why.startswith(_NO_HUB) else ""
+        raise WrongInput(f"{key}: the {what} of '{name}' {why}", trouble=trouble) from error
 
 
 def _why(error: Exception) -> str:
@@ -158,6 +162,8 @@ def _why(error: Exception) -> str:
     # (Safetensors' own error is a plain Exception.)
     known = isinstance(error, (OSError, ValueError, RuntimeError)) or type(error).__name__ == "SafetensorError"
     known = known and not isinstance(error, WrongInput)
+    if known and "couldn't connect to" in line.lower():
+        return f"{_NO_HUB}, and it is not in the cache; give a local folder, or a name that is in the cache"
     return f"cannot be opened: {line[:300]}" if known else ""
 
 

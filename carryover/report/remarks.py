@@ -16,11 +16,13 @@ FEW_ROWS, COMMON = 10, 0.9
 # Whole numbers that are all different, this close together, number the rows.
 LEAST_ROWS, SPREAD = 50, 2
 NAMED = 5
+# The weight of what prepare-data says in its log too.
+GRAVE = 3
 
 
 @dataclass(frozen=True)
 class Remark:
-    """One remark: 3 is grave, 1 is good to know; `column` is "" where it is of the whole."""
+    """One remark: `GRAVE` is 3, 1 is good to know; `column` is "" where it is of the whole."""
 
     weight: int
     column: str
@@ -30,6 +32,7 @@ class Remark:
 def remarks(card: DatasetCard, portrait: Portrait | None) -> list[Remark]:
     """Return what stands out in a Dataset, the gravest first, then in the columns' order."""
     found = [*_label(card, portrait), *_rows(portrait.repeated if portrait else None), *_drift(card)]
+    found += _telling(portrait) if portrait else []
     for column in card.schema.columns:
         if column.name != card.schema.label:
             told = portrait.columns.get(column.name, {}) if portrait else {}
@@ -63,9 +66,16 @@ def _rows(repeated: Repeated | None) -> Iterator[Remark]:
     for split, rows in repeated.leaked.items():
         if rows:
             words = f"{rows:,} row{'s' * (rows > 1)} of {split} stand{'s' * (rows == 1)} in train too, label aside"
-            yield Remark(3, "", f"{words}: scores on {split} say too much")
+            yield Remark(GRAVE, "", f"{words}: scores on {split} say too much")
     if repeated.contradicting:
         yield Remark(2, "", f"{repeated.contradicting:,} rows equal another one in all but the label")
+
+
+def _telling(portrait: Portrait) -> Iterator[Remark]:
+    for name, share in portrait.telling.items():
+        rows = "all rows" if share == 1 else f"{share:.1%} of the rows"
+        words = f"alone tells the label of {rows} of train: is it known before the label is?"
+        yield Remark(GRAVE, name, f"{words} (--column-type {name}=null leaves it out)")
 
 
 def _drift(card: DatasetCard) -> Iterator[Remark]:

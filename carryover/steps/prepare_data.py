@@ -15,8 +15,10 @@ from carryover.data.request import Request
 from carryover.data.split import Fractions
 from carryover.ground import storage
 from carryover.ground.config import check
+from carryover.ground.console import warn
 from carryover.ground.errors import WrongInput
 from carryover.report.dataset import dataset_page
+from carryover.report.remarks import GRAVE, remarks
 from carryover.steps.reference import reference
 from carryover.steps.results import resolve_store, write_result
 
@@ -120,7 +122,11 @@ def prepare_data(
 def _write_page(card: DatasetCard, output: str) -> str:
     """Write the data card as a page, into the Dataset's own folder and where asked; return the last place."""
     with TemporaryDirectory(prefix="carryover-card-") as scratch:
-        page = dataset_page(card, find_portrait(card, Path(scratch))).encode()
+        portrait = find_portrait(card, Path(scratch))
+    page = dataset_page(card, portrait).encode()
+    for one in remarks(card, portrait):
+        if one.weight == GRAVE:
+            warn(f"{one.column}: {one.words}" if one.column else one.words)
     places = [storage.open_store(place) for place in (card.location or card.at, output) if place]
     for place in places:
         # What is asked for again changes nothing.

@@ -12,6 +12,7 @@ from carryover.data.looks import Picked, edges
 from carryover.data.manifest import SPLITS, load_card
 from carryover.data.portrait import FILE, Portrait, find_portrait, portray, read_portrait
 from carryover.ground.storage import open_store
+from carryover.report.dataset import dataset_page
 from tests.data.support import prepared, reviews, table, write
 
 
@@ -52,6 +53,26 @@ def test_repeated_leaked_and_contradicting_rows_are_counted(tmp_path: Path) -> N
     # Of each of the seven: the row, its repetition, the turned one, and that which is held out.
     assert found.repeated.contradicting == 28
     assert json.loads((Path(card.at) / FILE).read_bytes())["kind"] == "portrait"
+
+
+def test_a_column_that_alone_tells_the_label_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """What was made of the label is said; what merely goes with it, or is of one row each, is not."""
+    rows = [
+        {
+            **{name: row[name] for name in ("text", "price", "label")},
+            "made": f"{row['label']}-{place % 3}",
+            "number": {"good": 4.0, "bad": 1.0}[row["label"]] + place % 2,
+            "often": row["label"] if place % 10 else "good",
+            "own": place,
+        }
+        for place, row in enumerate(reviews(400))
+    ]
+    card = prepared(tmp_path, write(tmp_path / "a.jsonl", rows), column_types={"number": "numerical"})
+    found = read_portrait(card.at)
+    assert found is not None and found.telling == {"made": 1.0, "number": 1.0}
+    said = capsys.readouterr().err
+    assert "warning: made: alone tells the label of all rows of train" in said and "often" not in said
+    assert "--column-type made=null" in dataset_page(card, found)
 
 
 def test_of_many_rows_some_are_looked_at_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,10 @@ def training_page(facts: Facts, curve: Curve, attempts: Sequence[Attempt], *, fo
 
 
 def marks_of(attempts: Sequence[Attempt]) -> list[Mark]:
-    """Return a mark for each attempt but the first, with what is known of how the one before it ended."""
+    """Return a mark for each attempt but the first, with what is known of how the one before it ended.
+
+    Attempts that began at the same step share theirs, as the words would lie over each other.
+    """
     found = []
     for before, one in pairwise(attempts):
         lost = f"{before.lost_words} steps lost" if before.lost_steps is not None else "lost steps not known"
@@ -104,7 +107,16 @@ def marks_of(attempts: Sequence[Attempt]) -> list[Mark]:
         words = f"attempt {one.number} goes on from step {one.from_step:,}; before it: {before.reason}; {lost}{changed}"
         cause = "killed or lost" if before.reason.startswith(GONE) else before.reason
         found.append(Mark(one.from_step, str(one.number), words, f"attempt {one.number} ({cause}; {lost})"))
-    return found
+    return [_shared(list(group)) for _, group in groupby(found, key=lambda mark: mark.step)]
+
+
+def _shared(marks: Sequence[Mark]) -> Mark:
+    """Return one mark for several at one step."""
+    first, last = marks[0], marks[-1]
+    if first is last:
+        return first
+    names, words = f"{first.name}-{last.name}", "; ".join(mark.words for mark in marks)
+    return Mark(first.step, names, words, f"attempts {first.name} to {last.name}: {len(marks)} starts here")
 
 
 def best_of(curve: Curve, metric: str, *, greatest: bool) -> tuple[int, float] | None:

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from carryover.report.attempts import GONE, RUNNING, read_attempts, totals
 from carryover.report.curve import parse_curve, read_curve, thinned
 from carryover.report.curves import Drawn, pictures
 from carryover.report.timeline import Scale, timeline
+from carryover.report.training import marks_of
 from carryover.steps import redraw, training_pages
 from carryover.steps.training_pages import curves, report
 from carryover.steps.training_report import CURVES, ENDED, REPORT, page_of, pictures_of
@@ -90,6 +92,14 @@ def test_attempts_tell_what_they_began_with_committed_and_lost(killed: Run) -> N
     assert all(one.began <= one.ended for one in attempts) and first.ended <= second.began
     sizes = [commit.bytes for one in attempts for commit in one.commits]
     assert all(sizes) and not any(one.lives for one in attempts)
+
+
+def test_attempts_that_began_at_one_step_share_a_mark(killed: Run) -> None:
+    first, second = read_attempts(killed.home, read_curve(killed.home.store))[:2]
+    again = [replace(second, number=second.number + more) for more in (1, 2)]
+    marks = marks_of([first, second, *again])
+    assert [(mark.step, mark.name) for mark in marks] == [(second.from_step, "2-4")]
+    assert marks[0].short == "attempts 2 to 4: 3 starts here" and "attempt 3 goes on" in marks[0].words
 
 
 def test_the_page_has_all_of_a_run_and_shows_texts_as_they_are(killed: Run) -> None:

@@ -31,6 +31,8 @@ FILE = "portrait.json"
 FORMAT = 2
 # Beyond these, row groups are left out; a distant dataset of more is not fetched again for a picture of it.
 MOST_ROWS, MOST_BYTES = 1_000_000, 1 << 30
+# So many bytes are hashed at once.
+HASHED_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,13 @@ class _Keys:
 
 
 def _hashes(table: pa.Table, names: list[str]) -> np.ndarray:
+    """Return uint64[rows]; hashing copies what it reads several times, so pictures are taken a few at a time."""
+    count = max(1, HASHED_BYTES * table.num_rows // max(1, table.nbytes))
+    pieces = (table.slice(first, count) for first in range(0, table.num_rows, count))
+    return _joined([_hashes_of(piece, names) for piece in pieces])
+
+
+def _hashes_of(table: pa.Table, names: list[str]) -> np.ndarray:
     arrays = {name: canonical(table[name].combine_chunks()) for name in names}
     return row_keys(arrays, table.num_rows)
 

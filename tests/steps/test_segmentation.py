@@ -1,6 +1,7 @@
 """Masks through every step: prepared, trained, evaluated, dumped, and taken to other classes."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def weights(uri: str) -> dict[str, torch.Tensor]:
 def test_two_ranks_killed_outright_end_with_the_same_bits(tmp_path: Path, carryover_cli: CarryoverCli) -> None:
     data, place = prepared(tmp_path / "drawn", str(tmp_path / "data")), save_tiny_sam(tmp_path / "sam")
     keys = {**QUICK, **LORA, "model.sam.checkpoint_name": str(place), "checkpoint.every_steps": 1}
+    keys |= {"optimization.max_epochs": 3}
     sets = [word for text in words(keys) for word in ("--set", text)]
 
     def command(store: Path) -> list[str]:
@@ -71,7 +73,8 @@ def test_two_ranks_killed_outright_end_with_the_same_bits(tmp_path: Path, carryo
         return json.loads((store / "out" / "result.json").read_text())["digest"]
 
     killed = processes.start(command(tmp_path / "killed"), said=tmp_path / "first.txt", cwd=tmp_path)
-    assert killed.wait_until(lambda: "committed step 3 " in killed.text(), timeout=400)
+    # Not every step is committed: one that comes while a save is on its way is not.
+    assert killed.wait_until(lambda: bool(re.search(r"committed step [2-9] ", killed.text())), timeout=400)
     killed.kill()
     assert finished(tmp_path / "killed") == finished(tmp_path / "straight")
 

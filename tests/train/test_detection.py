@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def test_two_ranks_killed_outright_end_with_the_same_bits(tmp_path: Path, carryo
         return json.loads((store / "out" / "result.json").read_text())["digest"]
 
     killed = processes.start(command(tmp_path / "killed"), said=tmp_path / "first.txt", cwd=tmp_path)
-    assert killed.wait_until(lambda: "committed step 3 " in killed.text(), timeout=400)
+    # Not every step is committed: one that comes while a save is on its way is not.
+    assert killed.wait_until(lambda: bool(re.search(r"committed step [2-9] ", killed.text())), timeout=400)
     killed.kill()
     assert finished(tmp_path / "killed") == finished(tmp_path / "straight")
 

@@ -61,6 +61,10 @@ class Engine:
         precision: "32", "bf16-mixed", "16-mixed" or "64".
         prepare: (batch on the device, step) -> what the network is given; a pure function of these.
         pull: adds to the gradients of the parameters, after those of the losses; the same on every rank.
+
+    Attributes:
+        before_update: called right before each update, None for nothing; until it returns, no parameter and no state of
+            the optimizer is written: a copy that is taken beside a step is whole by then.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Engine:
         scaled = precision == "16-mixed"
         self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)  # pyright: ignore[reportPrivateImportUsage]
         self._primed = dist.world() < _RANKS_THAT_NEED_PRIMING
+        self.before_update: Callable[[], None] | None = None
 
     def step(self, batches: Iterable[Batch], *, step: int, rate: float) -> StepResult:
         """Do optimizer step `step` (from 0) with learning rate `rate`. Collective."""
@@ -107,6 +112,8 @@ class Engine:
             self._pull()
         tracked = self._tracked()
         norm = self._clip()
+        if self.before_update:
+            self.before_update()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return StepResult(seen, norm, tracked)

@@ -47,6 +47,10 @@ class Chain:
         self.confirm(found)
         return found
 
+    def know(self, record: Record) -> None:
+        """Take a record that was just read and checked by itself, so that it need not be read again."""
+        self._seen[record.number] = record
+
     def confirm(self, record: Record) -> None:
         """See that a record belongs to this history.
 

@@ -21,7 +21,11 @@ from carryover.checkpoint.layout import FORMAT, LAST, LOG, Damaged, record_name,
 from carryover.checkpoint.record import HEADER, Kind, Newest, Record, decode
 from carryover.ground.digests import canonical, digest
 from carryover.ground.errors import Superseded
+from carryover.ground.listing import names_after
 from carryover.ground.storage import Store
+
+# On a disk: so many numbers without a record in a row are taken for the end of the log, fewer for a hole in it.
+_GAP = 32
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,36 @@ class Log:
         self.home = home
 
     def head(self) -> Head:
-        """Find the end of the log: the largest of the listing and of last.ckpt's hint, then probing forward."""
-        listed = max(self.numbers(), default=-1)
-        number = max(listed, self._hint(listed))
-        while self.home.exists(record_name(number + 1)):
-            number += 1
+        """Find the end of the log: the record with the largest number, whatever is wrong with those before it.
+
+        A listing of all of it would find that, and cost more with every record (S3 gives a thousand names at a time).
+        So the end is sought from the newest commit on, which last.ckpt names:
+
+            0 . . . . . . . . . N c c . . f    .    .    .
+                                |<- sought ->|      last.ckpt, byte for byte, is record N
+
+        Where the two agree, N is there, so the end is N or behind it, and whatever is missing or damaged before N
+        does not count here, as it does not in a whole listing. On S3 a listing that starts behind N has every name
+        that the whole one would have there. On a disk (whose listings of 100,000 names take long too) names are tried
+        one by one, until `_GAP` in a row are not there: a hole in the log, of which each file was lost by itself, must
+        not end it, or a record would be written into the hole. Others' records that come meanwhile are found by both,
+        as after a whole listing: numbers are taken in order, and what comes behind the look is not waited for.
+
+        Nothing is believed because last.ckpt says so. Where it is missing, spoilt, or not the copy of the record that
+        stands under its number (whichever of the two was changed), all of the log is listed, as it must be for a
+        run without a commit; so it is where a store has no listing that starts behind a name.
+        """
+        newest = self._newest_copied()
+        if newest is None:
+            listed = max(self.numbers(), default=-1)
+            number = self._forward(max(listed, self._hint(listed)), gap=1)
+        elif self.home.local:
+            number = self._forward(newest.number, gap=_GAP)
+        else:
+            number = self._forward(max([newest.number, *self._numbers_behind(newest.number)]), gap=1)
         last, problems, chain = "", [], self.chain(number)
+        if newest:
+            chain.know(newest)
         for candidate in range(number, -1, -1):
             try:
                 record = chain.read(candidate)
@@ -172,6 +200,28 @@ class Log:
             return self.home.read(LAST)
         except FileNotFoundError:
             return b""
+
+    def _newest_copied(self) -> Record | None:
+        """Return the record that last.ckpt is a copy of, None where it is not one of a record that is there."""
+        data = self._copy()
+        try:
+            number = json.loads(data)["number"]
+            return decode(number, data) if self.home.read(record_name(number)) == data else None
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            return None  # (Damaged is a ValueError.)
+
+    def _numbers_behind(self, number: int) -> list[int]:
+        names = names_after(self.home, LOG, record_name(number).rpartition("/")[2])
+        return [found for name in names if (found := record_number(name)) is not None]
+
+    def _forward(self, number: int, *, gap: int) -> int:
+        """Return the last number from `number` on behind which `gap` numbers have no record."""
+        asked = number + 1
+        while asked <= number + gap:
+            if self.home.exists(record_name(asked)):
+                number = asked
+            asked += 1
+        return number
 
     def _hint(self, listed: int) -> int:
         """Return the number in last.ckpt where it leads past the listing, else -1; it is believed no further."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from carryover.checkpoint.home import RunHome
-from carryover.checkpoint.layout import RUNS, Damaged
+from carryover.checkpoint.layout import RUNS, Damaged, record_name
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.store import Table
@@ -213,7 +213,7 @@ def _choose(home: RunHome, number: int | None) -> Record:
         if not newest:
             raise WrongInput(f"{home.store.uri}: no checkpoint yet", trouble="no-such-run")
         return newest[0]
-    if number not in home.log.numbers():
+    if number < 0 or not home.store.exists(record_name(number)):
         raise WrongInput(
             f"--number {number}: {home.store.uri} has no such record; `carryover checkpoint ls` lists them",
             trouble="no-such-run",

@@ -6,6 +6,7 @@
     objects/<64 hex>              immutable content, named by its blake3 (see store.py)
     last.ckpt                     copy of the newest commit record: for people and tools, and a hint for readers
     heartbeat                     moved on by the living attempt (see heartbeat.py)
+    metrics/                      the curve over all attempts (see metrics.py)
     lease/                        moved on by who waits for a job that trains the run (see lease.py)
     report.html  curves/          for people, drawn anew while it trains; nothing reads them
 """

@@ -1,4 +1,4 @@
-"""Owns how the curve of a run is read: metrics.jsonl, from its home or from the copy on a node's disk.
+"""Owns how the curve of a run is read: its lines, from its home or from the copy on a node's disk.
 
     Curve   series  name -> steps, values, times       loss  val_loss  val_<metric>  learning_rate  rows_per_second ...
             starts, saves, stops                       what attempts said of themselves
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from carryover.checkpoint.metrics import read_lines
 from carryover.ground.storage import Store
 
-METRICS = "metrics.jsonl"
 LOSS, VAL_LOSS, RATE, SPEED = "loss", "val_loss", "learning_rate", "rows_per_second"
 _PLACE = ("step", "epoch", "attempt", "time")
 _EVENT = "event"
@@ -107,27 +107,21 @@ class Curve:
 
 
 def read_curve(home: Store) -> Curve:
-    """Return the curve of the run whose folder this is, an empty one where there is none yet."""
-    try:
-        return parse_curve(home.read(METRICS).decode(errors="replace"))
-    except FileNotFoundError:
-        return Curve()
+    """Return the curve of the run whose folder this is, an empty one where there is none yet; reads all of it."""
+    return parse_curve(read_lines(home))
 
 
-def read_copy(file: Path) -> Curve:
-    """Return the curve in a local copy, an empty one where there is none yet."""
-    try:
-        return parse_curve(file.read_text(errors="replace"))
-    except FileNotFoundError:
-        return Curve()
+def read_copies(*files: Path) -> Curve:
+    """Return the curve in local copies of its parts, oldest first, an empty one where there is none yet."""
+    return parse_curve(line for file in files if file.exists() for line in file.read_bytes().splitlines())
 
 
-def parse_curve(text: str) -> Curve:
+def parse_curve(texts: Iterable[bytes | str]) -> Curve:
     """Return the curve that lines of JSON tell."""
     points: dict[str, list[tuple[int, float, float, int]]] = {}
     starts, saves, stops = [], [], []
     ends: dict[int, float] = {}
-    for line in _lines(text):
+    for line in _lines(texts):
         step, attempt, time = line["step"], int(line.get("attempt") or 0), _real(line.get("time"))
         if not math.isnan(time):
             ends[attempt] = max(ends.get(attempt, time), time)
@@ -181,8 +175,8 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return np.where(known, (sums[ends] - sums[first]) / np.maximum(1, counts[ends] - counts[first]), np.nan)
 
 
-def _lines(text: str) -> Iterable[dict[str, Any]]:
-    for line in text.splitlines():
+def _lines(texts: Iterable[bytes | str]) -> Iterable[dict[str, Any]]:
+    for line in texts:
         try:
             found = json.loads(line)
         except ValueError:

@@ -1,7 +1,7 @@
 """Owns how report and pictures stay current while a training runs, and how they are made at its end.
 
     ranks ---lines--> <scratch>/metrics.jsonl <---looked at every second--- a thread of the launcher
-                                                                              |   after a validation, or some time
+    run home ---------> <scratch>/earlier.jsonl  lines of attempts before     |   after a validation, or some time
     run home, DIR  <------ report.html, curves/ ------ a process of its own <-+
 
 matplotlib lives in that process alone: no rank waits for a picture, and nobody who stops does. It ends at once when the
@@ -29,12 +29,13 @@ from carryover.ground.console import warn
 from carryover.ground.errors import RunAgain, WrongInput
 from carryover.ground.storage import first_line
 from carryover.models.card import ModelCard
-from carryover.report.curve import METRICS, read_copy
+from carryover.report.curve import read_copies
 from carryover.report.page import note, page
 from carryover.steps import training_report
 from carryover.steps.run_source import run_of
 from carryover.steps.training_pages import life_of
 from carryover.steps.training_report import CURVES, ENDED, REPORT
+from carryover.train.lines import COPY, earlier_lines
 
 VARIABLE = "CARRYOVER_CURVES_SECONDS"
 EVERY_SECONDS = 60.0
@@ -44,6 +45,8 @@ _LOOK_EVERY_SECONDS = 1.0
 # After a validation people look: then it may be that part of the time earlier.
 _SOONER = 4
 _CHECK = b'"val_'
+# Beside the copy of this attempt's lines: those of the attempts before it, as far as they count.
+_EARLIER = "earlier.jsonl"
 
 
 def every_seconds() -> float:
@@ -68,7 +71,7 @@ def kept_current(home: RunHome, scratch: Path, *, attempt: int, output: str) -> 
     if not every:
         yield
         return
-    redraws = _Redraws(home, scratch / METRICS, attempt=attempt, output=output, every=every)
+    redraws = _Redraws(home, scratch / COPY, attempt=attempt, output=output, every=every)
     try:
         yield
     finally:
@@ -187,6 +190,9 @@ class _Redraws:
                 size, drawn_at = size + len(fresh), time.monotonic()
 
     def _draw(self) -> None:
+        earlier = self._copy.with_name(_EARLIER)
+        if not earlier.exists():
+            earlier.write_bytes(b"\n".join(earlier_lines(self._home, self._copy)))
         drawing = _Drawing(self._home, str(self._copy), attempt=self._attempt, output=self._output, what="all")
         started = time.monotonic()
         while drawing.runs() and time.monotonic() - started < DRAWING_SECONDS:
@@ -265,7 +271,8 @@ def main(asked: str) -> None:
     if wish["attempt"] and Log(home.store).head().attempt > wish["attempt"]:
         return  # A newer attempt draws now, and it knows more.
     places = [home.store, *([storage.open_store(wish["output"])] if wish["output"] else [])]
-    curve = read_copy(Path(wish["copy"])) if wish["copy"] else None
+    copy = Path(wish["copy"])
+    curve = read_copies(copy.with_name(_EARLIER), copy) if wish["copy"] else None
     if wish["what"] == "all":
         text = training_report.page_of(home, curve=curve, generations=life_of(home))
         training_report.put({REPORT: text.encode()}, places)

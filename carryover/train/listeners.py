@@ -1,6 +1,7 @@
 """Owns who else hears of a training while it runs: MLflow, the TrainJob that the run is part of.
 
     rank 0 --> scratch/metrics.jsonl, progress.json <-- one thread a listener, in the step's process
+    run home --> lines of the attempts before         <--
 
 Ranks wait for none of them. A listener that fails costs one warning; what it did not hear it is told again. Nothing is
 read, and nothing imported, before the first step of an attempt is done.
@@ -18,6 +19,7 @@ from carryover.ground.console import warn
 from carryover.ground.errors import RunAgain
 from carryover.ground.registry import Registry
 from carryover.ground.storage import first_line
+from carryover.train.lines import COPY, earlier_lines
 
 LISTENERS = Registry(
     "listener",
@@ -42,7 +44,10 @@ class Listener(Protocol):
     every: float
 
     def hear(self, lines: Sequence[Mapping[str, Any]], newest: Mapping[str, Any]) -> None:
-        """Take in the lines of metrics.jsonl that are new, and progress.json; after an error they come again."""
+        """Take in the lines of the curve that are new (first of all those of attempts before), and progress.json.
+
+        After an error they come again.
+        """
         ...
 
     def end(self, exit_code: int, home: RunHome) -> None:
@@ -82,7 +87,7 @@ class _Ear(threading.Thread):
         self._listener = listener
         self._home = home
         self._hearing = hearing
-        self._lines = scratch / "metrics.jsonl"
+        self._lines = scratch / COPY
         self._newest = scratch / "progress.json"
         self._offset = 0
         self._ended = threading.Event()
@@ -118,7 +123,10 @@ class _Ear(threading.Thread):
             file.seek(self._offset)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        self._listener.hear([json.loads(line) for line in whole.splitlines()], self._told())
+        # What attempts before had no time to tell; nothing of it is read before a step is done.
+        earlier = [] if self._offset else earlier_lines(self._home, self._lines)
+        lines = [json.loads(line) for line in (*earlier, *whole.splitlines())]
+        self._listener.hear(lines, self._told())
         self._offset += len(whole)
 
     def _has_stepped(self) -> bool:

@@ -2,7 +2,7 @@
 
     run           MLFLOW_RUN_ID, else the newest in the experiment with tag carryover.run_key, else a new one
     params        the recipe, key by key; they can't be changed there, so a key that is changed becomes a tag
-    metrics       the lines of metrics.jsonl by step, once their step is saved: what is done again after a kill is not
+    metrics       the lines of the curve by step, once their step is saved: what is done again after a kill is not
                   told twice, and what an attempt had no time to tell the next one tells
     tags          carryover.run_key, .checkpoint_uri, .attempts, .lost_steps; at the end .model_uri, .report
 

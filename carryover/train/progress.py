@@ -1,8 +1,8 @@
 """Owns what rank 0 tells of a training while it runs, and the local files that the launcher reads.
 
-<run home>/metrics.jsonl     the curve over all attempts, see `train.lines`
+<run home>/metrics/          the curve over all attempts, see `train.lines` and `checkpoint.metrics`
 <run home>/tensorboard/      the same for TensorBoard, see `train.tensorboard`
-<scratch>/metrics.jsonl      the same lines, each as soon as it is known: the kept ones first, then this attempt's
+<scratch>/metrics.jsonl      the lines of this attempt, each as soon as it is known
 <scratch>/progress.json      the newest, replaced every half second: step, total, epoch, max_epochs, loss,
                              learning_rate, rows_per_second, eta_seconds, commit_step, commit_time (Unix seconds),
                              phase ("training", "validating", "ending"), attempt; what is not known is null
@@ -15,14 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from carryover.checkpoint.metrics import Segments, segment
 from carryover.ground.amounts import duration
 from carryover.ground.console import say, under_bar
 from carryover.ground.storage import Store
 from carryover.train.limits import Limits
-from carryover.train.lines import METRICS, Lines
+from carryover.train.lines import COPY, Lines
 from carryover.train.state import RunState
 from carryover.train.tensorboard import Events
 
@@ -82,7 +84,7 @@ class Progress:
         home: the run's folder.
         progress: local file in which the newest step is kept for the launcher.
         first_step: local file that gets the wall-clock time of this attempt's first optimizer step; None for none.
-        scratch: local folder for metrics.jsonl and progress.json; None for neither.
+        scratch: local folder for the copy of the lines and progress.json; None for neither.
     """
 
     def __init__(
@@ -105,8 +107,9 @@ class Progress:
         self._metric = metric
         self._attempt = start.attempt
         self._first_step = first_step
-        self._lines = Lines(home, state.step, scratch / METRICS if scratch else None)
-        self._events = Events(home, step=state.step, attempt=start.attempt, kept=self._lines.kept)
+        self._lines = Lines(scratch / COPY if scratch else None)
+        self._curve = Segments(partial(segment, start.attempt))
+        self._events = Events(home, step=state.step, attempt=start.attempt)
         self._pace = _Pace(state.samples)
         # Kept open: one small write in place a step.
         self._file = os.open(progress, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -196,6 +199,8 @@ class Progress:
             seconds: the loop stood still for it; `write_seconds` passed behind the loop.
             size: new bytes that it wrote.
         """
+        self._curve.written()
+        self._events.written()
         costs = {"seconds": round(seconds, 6), "write_seconds": round(write_seconds, 6), "bytes": size}
         self._event("save", step, epoch, number=number, **costs)
         self._newest.tell(commit_step=step, commit_time=round(time.time(), 3))
@@ -207,12 +212,13 @@ class Progress:
         self._newest.tell(step=state.step, phase=ENDING)
 
     def content(self) -> Callable[[], dict[str, bytes]]:
-        """Return what gives the files of the run home as they are to be now: name -> content."""
-        content = self._lines.content()
+        """Return what gives the files of the run home to write now: name -> content; the same when asked again."""
+        new = self._lines.new()
 
         def files() -> dict[str, bytes]:
-            lines = content()
-            return {METRICS: b"".join(lines), **self._events.content(lines)}
+            lines = new()
+            self._curve.add(b"".join(lines))
+            return {**self._curve.content(), **self._events.content(lines)}
 
         return files
 

@@ -115,7 +115,7 @@ class Optimization:
     )
     track_grad_norm: float | int | str = key(
         -1,
-        help="Record this norm of the gradient before clipping, in metrics.jsonl and on the console; -1 is off.",
+        help="Record this norm of the gradient before clipping, in the curve and on the console; -1 is off.",
         allowed="-1, a number above 0, inf",
         identity=False,
         mutable=True,

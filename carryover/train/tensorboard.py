@@ -1,12 +1,12 @@
-"""Owns the TensorBoard files of a run: the same lines as metrics.jsonl, as scalars, one curve over all attempts.
+"""Owns the TensorBoard files of a run: the lines of its curve as scalars, one curve over all attempts.
 
 <run home>/tensorboard/events.out.tfevents.<attempt>.<segment>      ten digits each, so that they are read in order
 
     attempt 1   START 1   step 10, 20, 30, 40 ......... killed; 40 was saved, with all before it
     attempt 2             START 41   step 50, 60 ...    whatever a reader has from step 41 on, it drops at START
 
-Files are written with each commit, before its record, as whole files: the newest segment again until it has 64 KiB,
-then another, so that object stores work (they can't append), and a long run costs no more a save than a short one.
+Files are written with each commit, before its record, as whole files: the newest segment again until it is full, then
+another, so that object stores work (they can't append), and a long run costs no more a save than a short one.
 Events are TensorBoard's own messages. Its record writer takes seconds to import, so the frame around them is made here
 (https://github.com/tensorflow/tensorboard/blob/master/tensorboard/summary/writer/record_writer.py).
 """
@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from carryover.checkpoint.metrics import OLDER, Segments, read_lines, step_of
 from carryover.ground.storage import Store
 
 FOLDER = "tensorboard"
-_SEGMENT_BYTES = 64 << 10
+_VERSION = "brain.Event:2"
 _WHERE = ("step", "epoch", "attempt", "time", "event")
 _SAVE = {"seconds": "save/seconds_blocked", "write_seconds": "save/seconds_behind", "bytes": "save/bytes"}
 
@@ -31,37 +32,44 @@ class Events:
 
     Args:
         home: the run's folder; looked into once, for a curve that an older version wrote without these files.
-        kept: how many lines of earlier attempts there are.
     """
 
-    def __init__(self, home: Store, *, step: int, attempt: int, kept: int) -> None:
+    def __init__(self, home: Store, *, step: int, attempt: int) -> None:
         self._home = home
         self._step = step
         self._attempt = attempt
-        self._done = kept
-        self._segment = 0
-        self._open = b""
+        self._began = False
+        self._waiting: list[bytes] = []
+        self._segments = Segments(lambda number: f"{FOLDER}/events.out.tfevents.{attempt:010d}.{number:010d}")
 
     def content(self, lines: Sequence[bytes]) -> dict[str, bytes]:
-        """Return the files to write so that all lines of metrics.jsonl are told: name -> content.
+        """Return the file to write so that these new lines of the curve are told too: name -> content.
 
-        Asked again with the same lines, they are the same.
+        Asked again without lines, it is the same.
         """
-        if not self._open:
+        # Where the look into the home fails, they are told with the next try.
+        self._waiting += lines
+        if not self._began:
             self._begin()
-        new = [json.loads(line) for line in lines[self._done :]]
-        if len(self._open) > _SEGMENT_BYTES and new:
-            self._segment += 1
-            self._open = _record(_event(new[0], file_version="brain.Event:2"))
-        self._open += b"".join(_record(event) for line in new for event in _events(line))
-        self._done = len(lines)
-        return {f"{FOLDER}/events.out.tfevents.{self._attempt:010d}.{self._segment:010d}": self._open}
+        new = [json.loads(line) for line in self._waiting]
+        if new and self._segments.full:
+            self._segments.add(_record(_event(new[0], file_version=_VERSION)))
+        self._segments.add(b"".join(_record(event) for line in new for event in _events(line)))
+        self._waiting = []
+        return self._segments.content()
+
+    def written(self) -> None:
+        """Take note that what `content` gave last has been written."""
+        self._segments.written()
 
     def _begin(self) -> None:
-        if self._done and not self._home.names(FOLDER):
-            self._done = 0
-        first = {"step": self._step + 1 if self._done else 1, "time": 0.0}
-        self._open = _record(_event(first, file_version="brain.Event:2")) + _record(_event(first, starts=True))
+        earlier: list[bytes] = []
+        if self._step and self._home.exists(OLDER) and not self._home.names(FOLDER):
+            earlier = read_lines(self._home, before=self._attempt, upto=self._step)
+        self._waiting = [*(line for line in earlier if step_of(line) is not None), *self._waiting]
+        first = {"step": 1 if earlier else self._step + 1, "time": 0.0}
+        self._segments.add(_record(_event(first, file_version=_VERSION)) + _record(_event(first, starts=True)))
+        self._began = True
 
 
 def _events(line: Mapping[str, Any]) -> list[bytes]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from carryover.checkpoint.home import RunHome
+from carryover.checkpoint.metrics import read_lines, segment
 from carryover.data.manifest import DatasetCard
 from carryover.ground import storage
 from carryover.report import generations as lives
@@ -21,6 +22,7 @@ from carryover.report.training import marks_of
 from carryover.steps import redraw, training_pages
 from carryover.steps.training_pages import curves, report
 from carryover.steps.training_report import CURVES, ENDED, REPORT, page_of, pictures_of
+from carryover.train.lines import COPY
 from tests.train.attempts import Killed, Run, dataset
 
 OFTEN = {"optimization.val_check_interval": 0.5, "optimization.log_every_n_steps": 1, "checkpoint.keep_best": 0}
@@ -45,18 +47,16 @@ def line(step: int, **values: object) -> str:
 
 def test_lines_of_all_ages_are_read_and_what_is_not_whole_is_passed_over() -> None:
     curve = parse_curve(
-        "\n".join(
-            [
-                line(1, loss=1.0, learning_rate=0.1),
-                line(2, loss=None, time=50.0, note="words of a later version", many=[1, 2]),
-                line(2, val_accuracy=0.5, val_loss=0.75),
-                line(2, event="save", number=3, seconds=0.5, write_seconds=1.5, bytes=1000, time=51.0),
-                line(2, event="party", guests=7),
-                line(3, event="stop", reason="preempted", time=52.0),
-                "[1, 2]",
-                '{"step": 4, "loss": 0.',
-            ]
-        )
+        [
+            line(1, loss=1.0, learning_rate=0.1),
+            line(2, loss=None, time=50.0, note="words of a later version", many=[1, 2]),
+            line(2, val_accuracy=0.5, val_loss=0.75),
+            line(2, event="save", number=3, seconds=0.5, write_seconds=1.5, bytes=1000, time=51.0),
+            line(2, event="party", guests=7),
+            line(3, event="stop", reason="preempted", time=52.0),
+            "[1, 2]",
+            '{"step": 4, "loss": 0.',
+        ]
     )
     assert list(curve.series) == ["loss", "learning_rate", "val_accuracy", "val_loss"]
     assert curve.checks == ("val_accuracy",)
@@ -65,7 +65,7 @@ def test_lines_of_all_ages_are_read_and_what_is_not_whole_is_passed_over() -> No
     assert np.isnan(loss.times[0]) and loss.times[1] == 50.0
     assert (curve.saves[0].number, curve.saves[0].bytes, curve.stops[0].reason) == (3, 1000, "preempted")
     assert curve.ends == {1: 52.0} and curve.last_step == 2
-    assert parse_curve("").series == {}
+    assert parse_curve([]).series == {}
 
 
 def test_a_thinned_line_keeps_its_ends_its_extremes_and_its_gaps() -> None:
@@ -142,10 +142,10 @@ def test_pictures_are_the_same_bytes_for_the_same_run_and_have_gaps_for_what_is_
     assert "training" in text and "validation" in text and "attempt 2" in text
     assert "best" in drawn["val_roc_auc.svg"].decode()
     odd = [line(step, **{"loss": None if step in (3, 4) else 1.0 / step, "val_a$b_{c}": 0.5}) for step in range(1, 8)]
-    found = pictures([Drawn("<&$x", parse_curve("\n".join(odd)))])
+    found = pictures([Drawn("<&$x", parse_curve(odd))])
     assert set(found) == {"loss.png", "loss.svg", "val_a-b_-c.png", "val_a-b_-c.svg"}
     assert "&lt;&amp;$x" in found["loss.svg"].decode()
-    assert pictures([Drawn("none", parse_curve(line(1, loss=None)))]) == {}
+    assert pictures([Drawn("none", parse_curve([line(1, loss=None)]))]) == {}
 
 
 def test_waits_are_cut_and_said_where_nobody_trained_for_long(killed: Run) -> None:
@@ -159,10 +159,10 @@ def test_waits_are_cut_and_said_where_nobody_trained_for_long(killed: Run) -> No
 def test_while_it_runs_pictures_come_after_a_validation_and_the_end_waits_for_none(
     killed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home, copy = killed.home, tmp_path / "metrics.jsonl"
+    home, copy = killed.home, tmp_path / COPY
     monkeypatch.setenv(redraw.VARIABLE, "0.4")
     with redraw.kept_current(home, tmp_path, attempt=3, output=str(tmp_path / "out")):
-        copy.write_bytes(home.store.read("metrics.jsonl"))
+        copy.write_bytes(b"\n".join([*read_lines(home.store), b""]))
         until = time.monotonic() + 90
         while not home.store.exists(f"{CURVES}/val_roc_auc.svg") and time.monotonic() < until:
             time.sleep(0.1)
@@ -181,7 +181,7 @@ def test_what_cannot_be_drawn_is_one_warning_and_the_file_is_there_nevertheless(
     run = Run(killed.card, str(tmp_path / "store"), OFTEN, tmp_path)
     run.claim({})
     run.home.store.write("run.json", b"<script>alert(1)</script>")
-    run.home.store.write("metrics.jsonl", line(1, loss=0.5).encode())
+    run.home.store.write(segment(1, 0), line(1, loss=0.5).encode())
     # No folder can be where a file is.
     run.home.store.write(CURVES, b"")
     monkeypatch.setenv(redraw.VARIABLE, "60")
@@ -256,8 +256,8 @@ def test_the_life_of_a_model_is_told_where_its_first_run_is_gone(
     text = (tmp_path / "life" / training_pages.PAGE).read_text()
     assert text.count("extended") and first["digest"][: lives.SHORT] in text
     gone = storage.open_store(first["checkpoint_uri"])
-    for name in ("metrics.jsonl", "run.json"):
-        gone.delete(name)
+    gone.delete_folder("metrics")
+    gone.delete("run.json")
     curves([second["uri"]], store=store, output=str(tmp_path / "later"), generations=True)
     assert "its run is gone" in capsys.readouterr().err
     assert "its run is gone" in (tmp_path / "later" / training_pages.PAGE).read_text()

@@ -21,6 +21,7 @@ import pytest
 from carryover.ground.storage import Store, open_store
 from tests.conftest import CarryoverCli
 from tests.support import processes
+from tests.support.curves import told
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -113,7 +114,7 @@ def _told(run: Store, attempts: int) -> tuple[list[tuple[int, float]], list[tupl
     """Return the curve and the validations, of which TensorBoard's files tell the same: each step once, all of them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    lines = [json.loads(line) for line in run.read("metrics.jsonl").splitlines()]
+    lines = told(run)
     curve = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     checks = [(line["step"], line["val_roc_auc"]) for line in lines if "val_roc_auc" in line]
     shown = EventAccumulator(run.at("tensorboard"), size_guidance={"scalars": 0})

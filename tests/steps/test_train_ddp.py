@@ -22,6 +22,7 @@ from carryover.steps.train_ddp import train_ddp
 from tests.conftest import CarryoverCli
 from tests.steps.conftest import WatchedCli
 from tests.support import processes
+from tests.support.curves import told
 from tests.support.last_words import error_of
 from tests.train.attempts import SMALL, Run
 
@@ -129,7 +130,7 @@ def test_what_it_leaves(trained: Trained) -> None:
     for uri in (result["uri"], str(trained.folder / "out")):
         card = model_at(uri)
         assert (card.digest, card.run_key, card.step) == (result["digest"], result["run_key"], result["model_step"])
-    curve = [json.loads(line) for line in home.store.read("metrics.jsonl").decode().splitlines()]
+    curve = told(home.store)
     assert {line["attempt"] for line in curve} == {1, 2}
     checks = [line["step"] for line in curve if "val_roc_auc" in line]
     assert checks == list(range(-(-rows // 16), result["step_count"] + 1, -(-rows // 16)))

@@ -23,6 +23,7 @@ from carryover.train import recipe as recipes
 from carryover.train.parent import Parent
 from carryover.train.run import attempt
 from carryover.train.spec import Spec
+from tests.support.curves import told
 
 SMALL: dict[str, Any] = {
     "env.batch_size": 16,
@@ -150,8 +151,8 @@ class Run:
         return {name: bytes(raw.data) for name, raw in loaded.tensors().items()}
 
     def curve(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl."""
-        return [json.loads(line) for line in self.home.store.read("metrics.jsonl").decode().splitlines()]
+        """The lines of the curve that count."""
+        return told(self.home.store)
 
     def global_batches(self) -> list[tuple[int, int, list[int]]]:
         """(step, epoch, its rows sorted) of every committed step in order, by the sample records."""

@@ -9,6 +9,7 @@ import pytest
 
 from carryover.data.manifest import DatasetCard
 from carryover.ground.errors import RunAgain
+from carryover.train.lines import COPY, earlier_lines
 from carryover.train.run import attempt
 from tests.train.attempts import Instant, Killed, Run, dataset
 
@@ -51,7 +52,7 @@ def test_one_curve_over_a_kill_and_a_stop(card: DatasetCard, tmp_path: Path, cap
         go(run, tmp_path / "first", kill=6)
     first = run.curve()
     # Step 5 was lost with its weights: the copy knows it, the run does not.
-    copy = [json.loads(line) for line in (tmp_path / "first" / "metrics.jsonl").read_text().splitlines()]
+    copy = [json.loads(line) for line in (tmp_path / "first" / COPY).read_text().splitlines()]
     assert steps(first) == [1, 2, 3] and steps(copy) == [1, 2, 3, 4, 5]
     told = json.loads((tmp_path / "first" / "progress.json").read_text())
     assert (told["commit_step"], told["total"], told["phase"]) == (3, 16, "training")
@@ -100,10 +101,14 @@ def test_lines_of_an_older_version(card: DatasetCard, tmp_path: Path):
     old = (
         b'{"step": 1, "epoch": 0, "attempt": 1, "loss": 0.7}\n\n{"step": 9, "epoch": 0, "attempt": 1, "loss": 0.6}\n?\n'
     )
+    run.home.store.delete_folder("metrics")
     run.home.store.write("metrics.jsonl", old)
     with pytest.raises(RunAgain):
         go(run, tmp_path / "b", stop=1)
     assert steps(run.curve()) == [1, 5] and "time" not in run.curve()[0]
+    # Who hears of the second attempt alone is told of the first one too.
+    heard = [json.loads(line) for line in earlier_lines(run.home, tmp_path / "b" / COPY)]
+    assert steps(heard) == [1] and run.home.store.read("metrics.jsonl") == old
 
 
 def test_a_full_disk_below_the_copies_ends_nothing(card: DatasetCard, tmp_path: Path):

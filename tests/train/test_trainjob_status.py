@@ -118,7 +118,7 @@ def test_it_is_told_how_far_the_run_is(controller: Controller, tmp_path: Path, c
     scratch.mkdir()
     newest: dict[str, Any] = {"step": 30, "total": 90, "epoch": 1, "max_epochs": 3, "attempt": 2, "loss": 0.123456789}
     newest |= {"learning_rate": 1e-4, "rows_per_second": 812.5, "eta_seconds": 61.4, "commit_step": 20}
-    line = {"step": 30, "epoch": 1, "attempt": 2, "val_f1": 0.75, "val_loss": None}
+    line = {"step": 30, "epoch": 1, "attempt": 1, "val_f1": 0.75, "val_loss": None}
     (scratch / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     (scratch / "progress.json").write_text(json.dumps(newest))
     told = listener(cast(RunHome, None), "key", {})

@@ -8,7 +8,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carryover.data.order import mix, rows_at
+from carryover.data.order import key, mix, rows_at
+
+WORD = 2**64 - 1
+
+
+def slow_mix(*numbers: int) -> int:
+    """SplitMix64's finaliser over one whole number after the other, as its paper has it."""
+    state = 0
+    for number in numbers:
+        z = ((state ^ (number & WORD)) + 0x9E3779B97F4A7C15) & WORD
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & WORD
+        state = z ^ (z >> 31)
+    return state
+
+
+def slow_row(position: int, rows: int, seed: int, epoch: int) -> int:
+    """One position's row: six rounds, each with a hash of its own, until the value lies inside."""
+    half = max(1, ((rows - 1).bit_length() + 1) // 2)
+    value = position
+    while True:
+        left, right = value >> half, value & ((1 << half) - 1)
+        for number in range(6):
+            left, right = right, left ^ (slow_mix(slow_mix(seed, epoch, number), right) & ((1 << half) - 1))
+        value = (left << half) | right
+        if value < rows:
+            return value
 
 
 def whole(rows: int, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
@@ -58,6 +84,25 @@ def test_the_order_is_the_one_that_committed_runs_have() -> None:
     """Golden: a change here would repeat and skip samples of every run that is under way."""
     assert whole(10, seed=7, epoch=3).tolist() == [8, 7, 4, 5, 9, 1, 3, 0, 6, 2]
     assert int(mix(1, 2, 3)) == 15020427595393229491
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.integers(2, 2**40), st.integers(0, 2**63 - 1), st.integers(0, 2**40))
+def test_it_is_the_order_that_whole_numbers_one_by_one_give(
+    data: st.DataObject, rows: int, seed: int, epoch: int
+) -> None:
+    positions = data.draw(st.lists(st.integers(0, rows - 1), max_size=20))
+    found = rows_at(np.array(positions, dtype=np.int64), rows=rows, seed=seed, epoch=epoch)
+    assert found.tolist() == [slow_row(position, rows, seed, epoch) for position in positions]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4), st.lists(st.integers(0, 2**63 - 1), min_size=1))
+def test_mix_of_numbers_and_arrays_is_the_mix_of_each(numbers: list[int], last: list[int]) -> None:
+    wanted = [slow_mix(*numbers, one) for one in last]
+    assert mix(*numbers, np.array(last)).tolist() == wanted
+    assert mix(*map(np.array, numbers), np.array(last)).tolist() == wanted
+    assert [int(mix(*numbers, one)) for one in last] == wanted
+    assert [key(*numbers, one) for one in last] == wanted
 
 
 def test_a_billion_rows_cost_no_more_than_a_thousand() -> None:

@@ -5,6 +5,7 @@
 The file appears under its name only when whole, so a later attempt on the same disk takes it as it is.
 """
 
+import itertools
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -139,6 +140,8 @@ class Rows:
         # Each is a handful of pointers into the map: kept, because making them anew costs more than a take.
         self._batches = [self._reader.get_batch(index) for index in range(self._reader.num_record_batches)]
         self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
+        self._starts = np.concatenate([[0], self._ends[:-1]])
+        self._texts: dict[tuple[int, int], np.ndarray] = {}
 
     @classmethod
     def open(cls, path: Path) -> "Rows":
@@ -165,18 +168,52 @@ class Rows:
         if not len(indices):
             empty = self.schema.empty_table()
             return empty if columns is None else empty.select(list(columns))
-        if indices.min() < 0 or indices.max() >= len(self):
+        # Arrow's own take over many chunks looks at each of them, and its take of one row costs as much as of many: so
+        # one take where one batch has all, else a slice for each stretch of rows that follow each other.
+        owners, local = self._places(indices)
+        if (owners == owners[0]).all():
+            return pa.Table.from_batches([self._selected(owners[0], columns).take(pa.array(local))])
+        cuts = np.flatnonzero((indices[1:] != indices[:-1] + 1) | (owners[1:] != owners[:-1])) + 1
+        parts = [
+            self._selected(owners[first], columns).slice(local[first], last - first)
+            for first, last in itertools.pairwise([0, *cuts.tolist(), len(indices)])
+        ]
+        return pa.Table.from_batches(parts).combine_chunks()
+
+    def sizes(self, indices: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+        """Return int64[k], how many bytes of text the rows at `indices` have in `columns`; 0 of another type.
+
+        Only where texts begin and end is read, never a text.
+
+        Raises:
+            IndexError: an index outside the split.
+        """
+        owners, local = self._places(np.asarray(indices, dtype=np.int64))
+        there = [self.schema.get_field_index(name) for name in columns]
+        fields = [field for field in there if field >= 0 and self.schema.field(field).type == pa.string()]
+        found = np.zeros(len(owners), dtype=np.int64)
+        for field in fields:
+            places = zip(owners.tolist(), local.tolist(), strict=True)
+            ends = ((self._text_ends(owner, field), place) for owner, place in places)
+            found += np.fromiter((of[place + 1] - of[place] for of, place in ends), dtype=np.int64, count=len(found))
+        return found
+
+    def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which batch each row is in, and where in it."""
+        if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
             raise IndexError(f"rows {indices.min()} to {indices.max()} asked of a split of {len(self)}")
-        # Arrow's own take over many chunks would first join them all in memory, so each batch is asked for its rows.
-        order = np.argsort(indices, kind="stable")
-        wanted = indices[order]
-        owners = np.searchsorted(self._ends, wanted, side="right")
-        parts = []
-        for owner in np.unique(owners):
-            start = int(self._ends[owner - 1]) if owner else 0
-            local = pa.array(wanted[owners == owner] - start)
-            batch = self._batches[owner]
-            parts.append((batch if columns is None else batch.select(list(columns))).take(local))
-        back = np.empty(len(order), dtype=np.int64)
-        back[order] = np.arange(len(order))
-        return pa.Table.from_batches(parts).combine_chunks().take(pa.array(back))
+        owners = np.searchsorted(self._ends, indices, side="right")
+        return owners, indices - self._starts[owners]
+
+    def _selected(self, owner: int, columns: Sequence[str] | None) -> pa.RecordBatch:
+        batch = self._batches[owner]
+        return batch if columns is None else batch.select(list(columns))
+
+    def _text_ends(self, owner: int, field: int) -> np.ndarray:
+        """Return int32[rows + 1], where the texts of one column of a batch begin and end; a view of the map."""
+        ends = self._texts.get((owner, field))
+        if ends is None:
+            texts = self._batches[owner].column(field)
+            ends = np.frombuffer(texts.buffers()[1], dtype=np.int32)[texts.offset :]
+            self._texts[owner, field] = ends
+        return ends

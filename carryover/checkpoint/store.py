@@ -2,10 +2,7 @@
 
     objects/<blake3 of the whole file>
         pack     safetensors; its keys are digests of tensors, so equal tensors are one (see pack.py)
-        table    canonical JSON, the tensors of one checkpoint by name:
-                 {"format": 1, "kind": "tensors", "save": 32 hex,
-                  "packs":   [{"digest", "size"}, ...],
-                  "tensors": {name: {"dtype", "shape", "digest", "pack": index into packs}}}
+        table    canonical JSON, the tensors of one checkpoint by name (see table.py)
         file     32 hex, a line feed, then any bytes (preprocessors, tokenizers)
 
 No two objects have one name, even of equal content: each carries 32 random hex digits. So an attempt that stood still
@@ -18,75 +15,22 @@ changes, since its pack stays when all others go), cut at about one GiB.
 """
 
 import contextlib
-import json
-import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from carryover.checkpoint.layout import FORMAT, OBJECTS, Damaged, is_digest, object_name, settled
-from carryover.checkpoint.pack import ITEM_SIZES, RawTensor, parse, pieces
-from carryover.ground.digests import Hasher, canonical, digest
+from carryover.checkpoint.layout import OBJECTS, Damaged, is_digest, object_name, settled
+from carryover.checkpoint.pack import RawTensor, parse, pieces
+from carryover.checkpoint.table import Entry, Ref, Table, base_of, decoded, encoded
+from carryover.ground.digests import Hasher, digest
 from carryover.ground.storage import Store
 
 PACK_BYTES = 1 << 30
 _CHUNK = 8 << 20
 _FILE_HEAD = 33
 Bytes = bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True)
-class Ref:
-    """Names one object: blake3 in hex, and size in bytes."""
-
-    digest: str
-    size: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plain form that records and tables carry."""
-        return {"digest": self.digest, "size": self.size}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Ref":
-        """Read the plain form.
-
-        Raises:
-            Damaged: when it is none.
-        """
-        if not isinstance(value, Mapping) or not is_digest(value.get("digest")) or type(value.get("size")) is not int:
-            raise Damaged(f"{str(value)[:80]!r} does not name an object")
-        return cls(value["digest"], value["size"])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of a table: what it is, and the index of the pack that holds it."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    digest: str
-    pack: int
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-        return math.prod(self.shape) * ITEM_SIZES[self.dtype]
-
-
-@dataclass(frozen=True)
-class Table:
-    """The tensors of one checkpoint by name, and the packs that hold them; `ref` names the table itself."""
-
-    ref: Ref
-    packs: tuple[Ref, ...]
-    tensors: Mapping[str, Entry] = field(repr=False)
-
-    @property
-    def objects(self) -> tuple[Ref, ...]:
-        """All that must exist for this table to be read, itself first."""
-        return (self.ref, *self.packs)
 
 
 class Objects:
@@ -224,23 +168,12 @@ class Objects:
         for table in known:
             if (table.packs, table.tensors) == (tuple(packs), entries):
                 return table
-        return Table(self.put(_table_bytes(packs, entries)), tuple(packs), entries)
+        base = base_of(known, packs, entries) or self._put_base(tensors, packs, entries)
+        return Table(self.put(encoded(packs, entries, save=_save(), base=base)), tuple(packs), entries, base)
 
     def load_table(self, ref: Ref) -> Table:
         """Read a table (not its packs); raises as `get` does."""
-        data = self.get(ref)
-        try:
-            plain = json.loads(data)
-            if (plain["format"], plain["kind"]) != (FORMAT, "tensors"):
-                raise Damaged(f"{object_name(ref.digest)}: format {plain['format']} is not one that this version reads")
-            packs = tuple(Ref.from_json(pack) for pack in plain["packs"])
-            entries = {
-                name: Entry(value["dtype"], tuple(value["shape"]), value["digest"], value["pack"])
-                for name, value in plain["tensors"].items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Damaged(f"{object_name(ref.digest)}: not a table of tensors: {error}") from error
-        return Table(ref, packs, entries)
+        return decoded(ref, self.get(ref), self.load_table)
 
     def read_tensors(self, table: Table | Ref, prefix: str | tuple[str, ...] = "") -> dict[str, RawTensor]:
         """Return name -> tensor for the names that start with (one) `prefix`; reads only the packs that hold them.
@@ -259,6 +192,17 @@ class Objects:
                 raise Damaged(f"{object_name(table.ref.digest)}: names pack {index}, which it does not have")
             contents[index] = parse(self.get(table.packs[index]))
         return {name: _pick(contents[entry.pack], name, entry) for name, entry in wanted.items()}
+
+    def _put_base(
+        self, tensors: Mapping[str, Any], packs: Sequence[Ref], entries: Mapping[str, Entry]
+    ) -> Table | None:
+        """Write the table of what never changes, None where that is nothing, or all."""
+        lasting = {name: entry for name, entry in entries.items() if getattr(tensors[name], "lasting", False)}
+        if len(lasting) in (0, len(entries)):
+            return None
+        own = [packs[index] for index in sorted({entry.pack for entry in lasting.values()})]
+        moved = {name: replace(entry, pack=own.index(packs[entry.pack])) for name, entry in lasting.items()}
+        return Table(self.put(encoded(own, moved, save=_save())), tuple(own), moved)
 
     def _put_pack(self, tensors: Sequence[RawTensor]) -> Ref:
         hasher, size, save = Hasher(), 0, _save()
@@ -302,15 +246,6 @@ def _groups(tensors: Mapping[str, RawTensor], places: Mapping[str, Ref]) -> list
             pending = open_groups[group] = []
         pending.append(tensor)
     return full + list(open_groups.values())
-
-
-def _table_bytes(packs: Sequence[Ref], entries: Mapping[str, Entry]) -> bytes:
-    tensors = {
-        name: {"dtype": entry.dtype, "shape": list(entry.shape), "digest": entry.digest, "pack": entry.pack}
-        for name, entry in entries.items()
-    }
-    plain = {"format": FORMAT, "kind": "tensors", "save": _save(), "packs": [pack.to_json() for pack in packs]}
-    return canonical({**plain, "tensors": tensors})
 
 
 def _pick(pack: Mapping[str, RawTensor], name: str, entry: Entry) -> RawTensor:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from carryover.checkpoint import Ref, RunHome
 from carryover.ground.storage import Store, open_store
 from tests.conftest import CarryoverCli
 from tests.support import processes
@@ -87,8 +88,8 @@ class Job:
         result = json.loads((self.folder / "out" / "result.json").read_text())
         run = self.runs()
         commit = [record for record in _records(run) if record["kind"] == "commit"][-1]
-        table = json.loads(run.read(f"objects/{commit['table']['digest']}"))
-        tensors = {name: entry["digest"] for name, entry in table["tensors"].items()}
+        table = RunHome(run).objects.load_table(Ref.from_json(commit["table"]))
+        tensors = {name: entry.digest for name, entry in table.tensors.items()}
         verified = self.cli("checkpoint", "verify", run.uri)
         assert verified.rc == 0, verified.stderr
         weights = open_store(result["uri"]).read("model.ckpt/model.safetensors")

@@ -67,6 +67,16 @@ class RawTensor:
         return Hasher(head).update(self.data).hexdigest()
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A tensor whose bytes a commit that is kept has already, so that its digest is enough; fields as RawTensor's."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+    lasting: bool = True
+
+
 def pieces(tensors: Sequence[RawTensor], *, save: str) -> Iterator[bytes | bytearray | memoryview]:
     """Yield the bytes of a pack of distinct tensors, header first, without copying any tensor.
 

@@ -31,6 +31,18 @@ _NAMES = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
+def dtype_name(tensor: torch.Tensor) -> str:
+    """Return what safetensors calls a tensor's dtype.
+
+    Raises:
+        ValueError: for one that it can't hold, or a sparse tensor.
+    """
+    assert sys.byteorder == "little", "tensors are stored little-endian"
+    if tensor.dtype not in _NAMES or tensor.layout is not torch.strided:
+        raise ValueError(f"a {tensor.layout} tensor of {tensor.dtype} can't be saved; it must be dense")
+    return _NAMES[tensor.dtype]
+
+
 def to_raw(tensor: torch.Tensor, *, lasting: bool = False) -> RawTensor:
     """Return a tensor's bytes: its own memory where it is contiguous and on the CPU, otherwise a copy.
 
@@ -40,11 +52,9 @@ def to_raw(tensor: torch.Tensor, *, lasting: bool = False) -> RawTensor:
     Raises:
         ValueError: for a dtype that safetensors can't hold, or a sparse tensor.
     """
-    assert sys.byteorder == "little", "tensors are stored little-endian"
-    if tensor.dtype not in _NAMES or tensor.layout is not torch.strided:
-        raise ValueError(f"a {tensor.layout} tensor of {tensor.dtype} can't be saved; it must be dense")
+    dtype = dtype_name(tensor)
     flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return RawTensor(_NAMES[tensor.dtype], tuple(tensor.shape), flat.view(torch.uint8).numpy().data, lasting)
+    return RawTensor(dtype, tuple(tensor.shape), flat.view(torch.uint8).numpy().data, lasting)
 
 
 def to_torch(raw: RawTensor) -> torch.Tensor:

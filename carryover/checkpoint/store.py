@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from carryover.checkpoint.layout import OBJECTS, Damaged, is_digest, object_name, settled
-from carryover.checkpoint.pack import RawTensor, parse, pieces
+from carryover.checkpoint.pack import Kept, RawTensor, parse, pieces
 from carryover.checkpoint.table import Entry, Ref, Table, base_of, decoded, encoded
 from carryover.ground.digests import Hasher, digest
 from carryover.ground.storage import Store
@@ -146,7 +146,7 @@ class Objects:
         """Remove the object of this digest."""
         self.home.delete(object_name(name))
 
-    def put_tensors(self, tensors: Mapping[str, RawTensor], known: Iterable[Table] = ()) -> Table:
+    def put_tensors(self, tensors: Mapping[str, RawTensor | Kept], known: Iterable[Table] = ()) -> Table:
         """Write the tensors that no known table has, then the table of all; one that is known already is returned.
 
         Args:
@@ -230,7 +230,7 @@ def _check(ref: Ref, size: int, found: str) -> None:
         raise Damaged(f"{object_name(ref.digest)}: content has changed, its blake3 is {found}", found=found)
 
 
-def _groups(tensors: Mapping[str, RawTensor], places: Mapping[str, Ref]) -> list[list[RawTensor]]:
+def _groups(tensors: Mapping[str, RawTensor | Kept], places: Mapping[str, Ref]) -> list[list[RawTensor]]:
     """Return the tensors to write, each digest once, in packs-to-be."""
     seen = set(places)
     open_groups: dict[tuple[str, bool], list[RawTensor]] = {}
@@ -238,6 +238,7 @@ def _groups(tensors: Mapping[str, RawTensor], places: Mapping[str, Ref]) -> list
     for name, tensor in tensors.items():
         if tensor.digest in seen:
             continue
+        assert isinstance(tensor, RawTensor), f"{name}: said to be kept, but no commit has it"
         seen.add(tensor.digest)
         group = name.partition("/")[0], tensor.lasting
         pending = open_groups.setdefault(group, [])

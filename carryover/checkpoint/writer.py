@@ -24,6 +24,7 @@ from carryover.checkpoint import retention
 from carryover.checkpoint.home import Loaded, RunHome
 from carryover.checkpoint.layout import LAST, OBJECTS, Damaged, record_name
 from carryover.checkpoint.log import Head, Kind, Newest, Record
+from carryover.checkpoint.pack import Kept
 from carryover.checkpoint.retention import Keep, Point
 from carryover.checkpoint.store import RawTensor, Ref, Table
 from carryover.ground.console import warn
@@ -109,7 +110,7 @@ class Writer:
         *,
         step: int,
         epoch: int,
-        tensors: Mapping[str, RawTensor],
+        tensors: Mapping[str, RawTensor | Kept],
         state: Mapping[str, Any],
         files: Mapping[str, bytes] = MappingProxyType({}),
         score: float | None = None,
@@ -205,7 +206,7 @@ class Writer:
                 return record
 
     def _put(
-        self, tensors: Mapping[str, RawTensor], files: Mapping[str, bytes]
+        self, tensors: Mapping[str, RawTensor | Kept], files: Mapping[str, bytes]
     ) -> tuple[Table, dict[str, Ref], list[Ref]]:
         """Write all that is new; return the table, the files, and all objects that the two refer to."""
         known = {key: ref for refs in self._files.values() for key, ref in refs.items()}

@@ -251,6 +251,7 @@ def _training(
     candidates = recipe.optimization.candidates
     saver = CommitSaver(
         writer,
+        engine=engine,
         config=recipe.checkpoint,
         step=state.step,
         # The final weights are made of commits: as many stay as that takes.

@@ -1,44 +1,48 @@
-"""Owns what a commit of a training is made of, and that the loop waits only for a copy of it.
+"""Owns what a commit of a training is made of, and that the loop waits for next to nothing of it.
 
-    loop                           copy the state into buffers of our own ---+
-    the thread behind it           packs, table, record, last.ckpt <---------+   at most one save on its way
+    loop                                                          thread behind it
+    commit: buffers, counters ------------------------------+
+    next forward and backward     beside them:              +---> copy weights and optimizer state into the arena
+    before the update: all copied, and still the same? yes -----> curve, packs, table, record, last.ckpt   (scribe.py)
+                                                       no  -----> this save is dropped, copies wait from now on
+                                                                  at most one save on its way
 
-A save that fails is tried again while training goes on; nothing of it is visible until its record is. The attempt ends
-when nothing could be saved for `checkpoint.give_up_seconds`.
+What must not be lost is copied while the loop waits: the first save of an attempt, the state of a validation, the last
+one. A save that fails is tried again while training goes on; nothing of it is visible until its record is. The attempt
+ends when nothing could be saved for `checkpoint.give_up_seconds`.
 """
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from carryover.checkpoint.log import Record
 from carryover.checkpoint.pack import RawTensor
 from carryover.checkpoint.policy import CheckpointConfig, Due
 from carryover.checkpoint.retention import Keep
+from carryover.checkpoint.scribe import Request, Saved, Scribe
 from carryover.checkpoint.snapshot import snapshot
+from carryover.checkpoint.staging import Staging
 from carryover.checkpoint.writer import Writer
 from carryover.data.loader import Batch
 from carryover.ground import failures
 from carryover.ground.console import warn
-from carryover.ground.errors import RunAgain, Superseded
 from carryover.ground.storage import first_line
-from carryover.train.engine import Engine
+from carryover.train.behind import Behind
+from carryover.train.engine import MODEL, Engine
+from carryover.train.optim import PREFIX as OPTIMIZER
 from carryover.train.progress import Progress, Silent
 from carryover.train.samples import SampleRecord
 from carryover.train.state import RunState
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
 class CommitSaver:
     """The loop's Saver. Rank 0 has a writer and writes; the others only help to count samples.
 
     Args:
-        writer: on rank 0 the attempt's writer, elsewhere None.
+        writer: on rank 0 the attempt's writer, elsewhere None; nobody else uses it until `end`.
+        engine: what is saved; it is told to wait for copies.
         files: what inference needs beside weights; kept with every commit, so that any of them can become a Model.
         samples: records which rows each step saw, None when that is not wanted.
     """
@@ -47,6 +51,7 @@ class CommitSaver:
         self,
         writer: Writer | None,
         *,
+        engine: Engine,
         config: CheckpointConfig,
         keep: Keep,
         files: Mapping[str, bytes],
@@ -55,23 +60,38 @@ class CommitSaver:
         step: int,
     ) -> None:
         self._writer = writer
-        self._due = Due(config, step=step, now=time.monotonic())
-        self._keep = keep
-        self._files = files
+        self._engine = engine
+        apart = writer is not None and writer.home.store.local is None
+        self._due = Due(config, step=step, now=time.monotonic(), over_network=apart)
         self._reporter = reporter
         self._samples = samples
-        self._buffers = Buffers()
-        # Copied off a GPU and hashed at the first save alone; on the CPU it is the network's own memory.
-        self._frozen: dict[str, RawTensor] | None = None
+        self._rows: dict[str, bytes] = {}
         self._behind = Behind(give_up_seconds=config.give_up_seconds)
+        self._staging = Staging(engine.device)
+        self._scribe = Scribe(writer, files=files, keep=keep) if writer else None
+        # Copied off a GPU and hashed once; on the CPU it is the network's own memory.
+        self._frozen: dict[str, RawTensor] | None = None
+        self._still: frozenset[str] = frozenset()
+        self._copy: _Copy | None = None
+        # Whether copies are taken beside a step: not before the first one has shown that this is right.
+        self._beside: bool | None = None if engine.device.type == "cpu" else False
+        if writer:
+            engine.before_update = self._settle
 
     def due(self, state: RunState) -> bool:
-        """Tell whether it is time to save; never while a save is on its way.
+        """Tell whether it is time to save; never while a save is on its way. Asked once a step.
 
         Raises:
             Superseded, RunAgain: when the save on its way ended this attempt.
         """
-        return self._behind.idle() and self._due.due(step=state.step, now=time.monotonic())
+        now = time.monotonic()
+        self._due.stepped(now=now, checks=state.checks)
+        if not self._behind.idle():
+            return False
+        if self._staging.arena is None:
+            # All that changes is there after the first step: the first save finds its memory ready.
+            self._fit(self._changing())
+        return self._due.due(step=state.step, now=now)
 
     def seen(self, state: RunState, batches: list[Batch]) -> None:
         """Take in the micro-batches of the step that led to this state."""
@@ -79,63 +99,47 @@ class CommitSaver:
             self._samples.add(state.step, batches)
 
     def commit(self, state: RunState, engine: Engine) -> None:
-        """Copy what changes and let all be saved; waits for a save on its way. Collective where samples are recorded.
+        """Take the state, and let it be saved; waits for a save on its way. Collective where samples are recorded.
 
         Raises:
             Superseded, RunAgain: when a save ended this attempt.
         """
-        seen = self._samples.gather(state.step) if self._samples else None
-        if not self._writer:
+        if self._samples:
+            self._rows |= self._samples.gather(state.step)
+        if not self._scribe:
             return
-        writer, started = self._writer, time.monotonic()
-        self._behind.wait()
+        started = time.monotonic()
+        self.flush()
         state.scaler = engine.scaler_state()
-        tensors = self._tensors(engine)
-        values, score = state.as_json(), state.score if state.checked_step == state.step else None
-        curve = self._reporter.content()
-        blocked = time.monotonic() - started
-        self._due.taken(step=state.step, now=time.monotonic(), blocked=blocked)
-
-        def save() -> Record:
-            # What readers take a commit to have is there before its record.
-            for name, data in (*curve().items(), *(seen or {}).items()):
-                writer.home.store.write(name, data)
-            return writer.commit(
-                step=values["step"],
-                epoch=values["epoch"],
-                tensors=tensors,
-                files=self._files,
-                state=values,
-                score=score,
-                keep=self._keep,
-            )
-
-        before = writer.home.objects.bytes_written
-
-        def written(record: Record, spent: float) -> None:
-            self._due.written(seconds=spent)
-            size = writer.home.objects.bytes_written - before
-            told = {"step": record.step, "epoch": record.epoch, "number": record.number}
-            self._reporter.saved(**told, seconds=blocked, write_seconds=spent, size=size)
-
-        self._behind.start(save, written)
-
-    def _tensors(self, engine: Engine) -> dict[str, RawTensor]:
-        if self._frozen is None:
-            self._frozen = snapshot(engine.frozen(), lasting=True)
-        frozen = self._frozen
-        changing = {name: value for name, value in engine.tensors().items() if name not in frozen}
-        # The frozen ones first: of equal tensors the first is packed, and only its pack has to stay.
-        return {**frozen, **snapshot(self._buffers.copy(changing))}
+        tensors = self._changing()
+        self._fit(tensors)
+        self._behind.wait()
+        final = bool(state.done) or state.checked_step == state.step
+        copy = _Copy(beside=bool(self._beside) and not final, rows=self._rows)
+        self._staging.begin(tensors, self._still, beside=copy.beside)
+        self._rows = {}
+        self._due.taken(step=state.step, now=time.monotonic())
+        self._start(copy, state)
+        if copy.beside or self._beside is None:
+            self._copy = copy
+        self._blocked(copy, time.monotonic() - started)
 
     def flush(self) -> None:
         """Wait until all is saved; raises as `commit`."""
+        self._forget()
         self._behind.wait()
 
     def end(self, state: RunState, reason: str) -> None:
-        """Note why the loop ended; all is saved by then: a store that fails now costs the curve's last lines only."""
-        if not self._writer:
+        """Note why the loop ended; all is saved by then: a store that fails now costs the curve's last lines only.
+
+        From now on the writer is the caller's.
+
+        Raises:
+            RunAgain: when the process that had it was lost.
+        """
+        if not self._writer or not self._scribe:
             return
+        self._scribe.take_back()
         self._reporter.stop(state, reason)
         try:
             for name, data in self._reporter.content()().items():
@@ -147,77 +151,123 @@ class CommitSaver:
 
     def close(self) -> None:
         """Leave nothing running: a save on its way ends as it will, one that failed is not tried again."""
+        self._engine.before_update = None
+        self._forget()
         self._behind.close()
+        if self._scribe:
+            self._scribe.close()
+        self._staging.close()
+
+    def _changing(self) -> dict[str, Tensor]:
+        if self._frozen is None:
+            self._frozen = snapshot(self._engine.frozen(), lasting=True)
+        frozen = self._frozen
+        return {name: value for name, value in self._engine.tensors().items() if name not in frozen}
+
+    def _fit(self, tensors: Mapping[str, Tensor]) -> None:
+        """Have an arena for these tensors, which is all but free where there is one, and a process that reads it."""
+        if not self._staging.fit(tensors):
+            return
+        weights = {f"{MODEL}/{name}" for name, _ in self._engine.network.named_parameters()}
+        self._still = frozenset(name for name in tensors if name in weights or name.startswith(f"{OPTIMIZER}/"))
+        assert self._staging.arena is not None and self._scribe is not None
+        self._behind.do(self._staging.arena.touch)
+
+    def _start(self, copy: "_Copy", state: RunState) -> None:
+        """Save behind the loop what is copied, when all is."""
+        scribe, arena, frozen = self._scribe, self._staging.arena, self._frozen
+        assert scribe is not None and arena is not None and frozen is not None
+        values, score = state.as_json(), state.score if state.checked_step == state.step else None
+        curve = self._reporter.content()
+        # What a process needs to begin is dear; an attempt that ends before its first save is due goes without.
+        scribe.start(arena)
+
+        def written(saved: Saved, spent: float) -> None:
+            self._due.written(seconds=spent, as_others=scribe.settled)
+            told = {"step": saved.step, "epoch": saved.epoch, "number": saved.number}
+            self._reporter.saved(**told, seconds=copy.blocked, write_seconds=spent, size=saved.size)
+
+        def work() -> None:
+            if not copy.finish(self._staging):
+                return
+            request = Request(
+                step=values["step"],
+                epoch=values["epoch"],
+                state=values,
+                score=score,
+                arena=arena,
+                lasting=frozen,
+                beside={**curve(), **copy.rows},
+            )
+            self._behind.until_saved(lambda: scribe.commit(request), written)
+
+        self._behind.do(work)
+
+    def _settle(self) -> None:
+        """Wait for a copy that is taken beside a step, and see that it is whole; right before anything is updated."""
+        copy, self._copy = self._copy, None
+        if copy is None:
+            return
+        started = time.monotonic()
+        copy.copied.wait()
+        # (The first copy was taken while the loop waited: it is right in any case, and shows whether others would be.)
+        whole = self._beside = self._staging.whole(thorough=not copy.beside)
+        if copy.beside:
+            copy.settle(whole=whole)
+            self._blocked(copy, time.monotonic() - started)
+        if not whole:
+            self._warn(copy)
+
+    def _forget(self) -> None:
+        """Wait for a copy where no update follows."""
+        if self._copy and self._copy.beside:
+            self._settle()
+        self._copy = None
+
+    def _blocked(self, copy: "_Copy", seconds: float) -> None:
+        copy.blocked += seconds
+        self._due.blocked(seconds)
+
+    def _warn(self, copy: "_Copy") -> None:
+        lost = ""
+        if copy.beside:
+            self._rows = copy.rows | self._rows
+            self._due.dropped()
+            lost = "; one save was dropped, and is made up for at once"
+        warn(f"something writes parameters outside the optimizer's update: training waits while they are copied{lost}")
 
 
-class Buffers:
-    """Memory of our own that the state is copied into: made at the first save, so that later ones only copy."""
+class _Copy:
+    """One copy of the state on its way.
 
-    def __init__(self) -> None:
-        self._held: dict[str, Tensor] = {}
+    Attributes:
+        beside: taken beside a step, so that it must be settled whether it is whole.
+        rows: the sample records that belong to its commit.
+        blocked: seconds for which training stood still.
+        copied: set when all is copied, or can't be.
+    """
 
-    def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return copies on the CPU; the ones returned before are overwritten."""
-        copies: dict[str, Tensor] = {}
-        for name, tensor in tensors.items():
-            held = self._held.get(name)
-            if held is None or held.shape != tensor.shape or held.dtype != tensor.dtype:
-                held = torch.empty(tensor.shape, dtype=tensor.dtype)
-            copies[name] = held.copy_(tensor.detach())
-        self._held = copies
-        return copies
+    def __init__(self, *, beside: bool, rows: dict[str, bytes]) -> None:
+        self.beside = beside
+        self.rows = rows
+        self.blocked = 0.0
+        self.copied = threading.Event()
+        self._settled = threading.Event()
+        self._whole = not beside
+        if not beside:
+            self.copied.set()
+            self._settled.set()
 
+    def settle(self, *, whole: bool) -> None:
+        """Say whether it is whole."""
+        self._whole = whole
+        self._settled.set()
 
-class Behind:
-    """One thread that runs one save at a time, trying again when it fails."""
-
-    def __init__(self, *, give_up_seconds: float) -> None:
-        self._give_up = give_up_seconds
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
-        self._save: Future[None] | None = None
-        self._closing = threading.Event()
-
-    def idle(self) -> bool:
-        """Tell whether no save is on its way; raises what ended one."""
-        if self._save is None:
-            return True
-        if not self._save.done():
-            return False
-        self.wait()
-        return True
-
-    def wait(self) -> None:
-        """Wait for the save on its way; raises what ended it."""
-        save, self._save = self._save, None
-        if save is not None:
-            save.result()
-
-    def start(self, save: Callable[[], Record], written: Callable[[Record, float], None]) -> None:
-        """Run `save` behind the caller, then `written` with its record and the seconds it took."""
-        assert self._save is None, "one save at a time"
-        self._save = self._pool.submit(self._run, save, written)
-
-    def close(self) -> None:
-        """End the thread, after the try that it is at."""
-        self._closing.set()
-        self._pool.shutdown(wait=True)
-
-    def _run(self, save: Callable[[], Record], written: Callable[[Record, float], None]) -> None:
-        started, pause = time.monotonic(), _FIRST_PAUSE
-        while True:
-            try:
-                record = save()
-            except Superseded:
-                raise
-            except Exception as error:
-                ours = failures.of_store(error)
-                if ours is None:
-                    raise
-                spent = time.monotonic() - started
-                if spent + pause > self._give_up or self._closing.is_set():
-                    raise RunAgain(f"nothing could be saved for {spent:.0f} s: {ours}", trouble=ours.trouble) from error
-                warn(f"a save failed and is tried again in {pause:g} s, training goes on: {first_line(error)}")
-                self._closing.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            else:
-                return written(record, time.monotonic() - started)
+    def finish(self, staging: Staging) -> bool:
+        """In the thread: copy what is left; tells whether the copy is whole, when that is settled."""
+        try:
+            staging.finish()
+        finally:
+            self.copied.set()
+        self._settled.wait()
+        return self._whole

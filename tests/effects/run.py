@@ -26,7 +26,8 @@ def kept(settings: Flat) -> Keep:
 def due(settings: Flat) -> list[bool]:
     """Tell at which seconds of a training with saves of 2 s a save is due."""
     found = Due(recipe({"checkpoint.every_steps": None, **settings}).checkpoint, step=0, now=0.0)
-    found.taken(step=1, now=0.0, blocked=2.0)
+    found.taken(step=1, now=0.0)
+    found.blocked(2.0)
     return [found.due(step=2, now=float(now)) for now in range(0, 400, 5)]
 
 

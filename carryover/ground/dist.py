@@ -53,10 +53,8 @@ def wrap(network: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
 
 
-def reduces(wrapped: nn.Module, wanted: bool) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which backward passes sum gradients over ranks only if `wanted`."""
-    if wanted or world() == 1:
-        return contextlib.nullcontext()
+def apart(wrapped: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which backward passes do not sum gradients over ranks; for a network under `wrap`."""
     from torch.nn.parallel import DistributedDataParallel
 
     assert isinstance(wrapped, DistributedDataParallel)

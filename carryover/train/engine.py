@@ -3,6 +3,9 @@
 The gradient of a step is the gradient of the mean loss over the whole global batch, however it is cut: each sample's
 loss counts 1 / (samples of the global batch), and DistributedDataParallel's averaging over ranks is undone. Where the
 recipe asks for a sum, each counts 1.
+
+A step waits for nothing that only people want to know: a loss and a norm stay on the device until somebody reads them.
+What a bare loop would not do is done once, when the engine is made, or not at all (benchmarks/step.py counts it).
 """
 
 import contextlib
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from carryover.data.loader import Batch
-from carryover.data.order import mix
+from carryover.data.order import key
 from carryover.ground import dist
 from carryover.models.layers import frozen_names
 from carryover.train.optim import build_optimizer, load_state_tensors, set_rate, state_tensors
@@ -40,16 +43,22 @@ def as_it_is(batch: Batch, step: int) -> Given:
 
 
 class StepResult(NamedTuple):
-    """What one step gives: the sum of this rank's sample losses (a scalar), and the gradient's norms.
+    """What one step gives, still on the device: this rank's losses, and the gradient's norms.
 
     Attributes:
-        norm: before clipping by it, None where that is off.
-        tracked: what `optimization.track_grad_norm` asks for, by name; empty where that is off.
+        sums: of the sample losses of each micro-batch that counts, scalars.
+        norm: before clipping by it, a scalar; None where that is off.
+        tracked: what `optimization.track_grad_norm` asks for, by name, scalars; empty where that is off.
     """
 
-    loss: Tensor
-    norm: float | None
-    tracked: Mapping[str, float]
+    sums: tuple[Tensor, ...]
+    norm: Tensor | None
+    tracked: Mapping[str, Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of this rank's sample losses, a float64 scalar."""
+        return sum((one.double() for one in self.sums), torch.zeros((), dtype=torch.float64))
 
 
 class Engine:
@@ -84,39 +93,56 @@ class Engine:
         self.device = device
         self.dtype = torch.float64 if precision == "64" else None
         self._loss = loss
-        self._prepare = prepare
         self._pull = pull
         self._config = config
+        self._sums_loss = config.sums_loss
         self._seed = seed
         self._mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+        self._world = dist.world()
         self._wrapped = dist.wrap(self.network, device)
         self._optimizer = build_optimizer(self.network, config)
-        scaled = precision == "16-mixed"
-        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)  # pyright: ignore[reportPrivateImportUsage]
-        self._primed = dist.world() < _RANKS_THAT_NEED_PRIMING
+        self._trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self._prepare, self._losses = self._cast(prepare), self._cast(self._forward)
+        # What a loader gives is on the CPU, in the precision of 32 bits.
+        self._moves = self.dtype is not None or device.type != "cpu"
+        self._reseed = _seeder(device)
+        self._shares: dict[tuple[float, torch.dtype], Tensor] = {}
+        self._scaled = precision == "16-mixed"
+        self._scaler = torch.amp.GradScaler(  # pyright: ignore[reportPrivateImportUsage]
+            device.type, enabled=self._scaled
+        )
+        self._primed = self._world < _RANKS_THAT_NEED_PRIMING
+        # A network that was just opened may be in evaluation mode in its parts only.
+        self.network.train()
         self.before_update: Callable[[], None] | None = None
 
     def step(self, batches: Iterable[Batch], *, step: int, rate: float) -> StepResult:
         """Do optimizer step `step` (from 0) with learning rate `rate`. Collective."""
-        self.network.train()
+        if not self.network.training:
+            self.network.train()
         set_rate(self._optimizer, rate)
-        self._optimizer.zero_grad(set_to_none=True)
-        seen = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._forget()
+        sums: list[Tensor] = []
         for batch in batches:
-            self._prime(batch)
+            if not self._primed:
+                self._prime(batch)
             losses = self._backward(batch, step)
             if batch.micro.counts:
-                seen += losses.detach().sum().double()
-        self._scaler.unscale_(self._optimizer)
+                sums.append(losses.detach().sum())
+        if self._scaled:
+            self._scaler.unscale_(self._optimizer)
         if self._pull:
             self._pull()
         tracked = self._tracked()
         norm = self._clip()
         if self.before_update:
             self.before_update()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        return StepResult(seen, norm, tracked)
+        if self._scaled:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            self._optimizer.step()
+        return StepResult(tuple(sums), norm, tracked)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the network computes, here and in validation."""
@@ -148,36 +174,58 @@ class Engine:
             self._scaler.load_state_dict(scaler)
 
     def _backward(self, batch: Batch, step: int) -> Tensor:
+        """Add a micro-batch's part to the gradients; return its losses [b]."""
         micro = batch.micro
-        with self.autocast():
-            given = self._prepare(batch.to(self.device, self.dtype), step)
-        with dist.reduces(self._wrapped, micro.ends_step):
-            # Dropout is a function of the micro-batch's place in the global batch, not of the rank or of the past.
-            torch.manual_seed(int(mix(self._seed, step, micro.place) >> 1))
-            with self.autocast():
-                outputs = self._wrapped(given.features)
-                losses = self._loss(outputs, given.targets)
-            part = 1.0 if self._config.sums_loss else 1.0 / micro.size
-            weight = dist.world() * part if micro.counts else 0.0
-            self._scaler.scale(losses.sum() * weight).backward()
+        given = self._prepare(batch.to(self.device, self.dtype) if self._moves else batch, step)
+        # Dropout is a function of the micro-batch's place in the global batch, not of the rank or of the past.
+        seed = key(self._seed, step, micro.place) >> 1
+        part = 1.0 if self._sums_loss else 1.0 / micro.size
+        weight = self._world * part if micro.counts else 0.0
+        if micro.ends_step or self._world == 1:
+            return self._pass(given, seed, weight)
+        with dist.apart(self._wrapped):
+            return self._pass(given, seed, weight)
+
+    def _pass(self, given: Given, seed: int, weight: float) -> Tensor:
+        self._reseed(seed)
+        losses = self._losses(given)
+        losses.backward(self._share(losses, weight))
         return losses
 
-    def _tracked(self) -> dict[str, float]:
+    def _forward(self, given: Given) -> Tensor:
+        return self._loss(self._wrapped(given.features), given.targets)
+
+    def _cast(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that computes in the precision that is asked for."""
+        return compute if self._mixed is None else torch.autocast(self.device.type, dtype=self._mixed)(compute)
+
+    def _share(self, losses: Tensor, weight: float) -> Tensor:
+        """Return the gradient of `losses.sum() * weight`, scaled, by the losses: the same number for each of them."""
+        share = self._shares.get((weight, losses.dtype))
+        if share is None:
+            share = torch.tensor(weight, dtype=losses.dtype, device=losses.device)
+            self._shares[weight, losses.dtype] = share
+        return (self._scaler.scale(share) if self._scaled else share).expand_as(losses)
+
+    def _forget(self) -> None:
+        for parameter in self._trained:
+            parameter.grad = None
+
+    def _tracked(self) -> dict[str, Tensor]:
         order = self._config.track_grad_norm
         if order == -1:
             return {}
-        gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
-        return {f"gradient_norm_{order}": float(nn.utils.get_total_norm(gradients, float(order)))}
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        return {f"gradient_norm_{order}": nn.utils.get_total_norm(gradients, float(order))}
 
-    def _clip(self) -> float | None:
+    def _clip(self) -> Tensor | None:
         limit = self._config.gradient_clip_val
         if not limit:
             return None
-        parameters = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
         if self._config.gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(parameters, limit)
+            nn.utils.clip_grad_value_(self._trained, limit)
             return None
-        return float(nn.utils.clip_grad_norm_(parameters, limit))
+        return nn.utils.clip_grad_norm_(self._trained, limit)
 
     def _prime(self, batch: Batch) -> None:
         """Make DistributedDataParallel re-form its gradient buckets before the first real step of an attempt.
@@ -185,13 +233,32 @@ class Engine:
         It does so after its first backward pass, which changes the summing order; a resumed run would sum its first
         step in another order than the uninterrupted one did. One pass that counts for nothing settles it.
         """
-        if self._primed:
-            return
         self._primed = True
         buffers = {name: value.clone() for name, value in self.network.named_buffers()}
         whole = batch._replace(micro=batch.micro._replace(counts=False, ends_step=True))
         self._backward(whole, 0)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._forget()
         with torch.no_grad():
             for name, value in self.network.named_buffers():
                 value.copy_(buffers[name])
+
+
+def _seeder(device: torch.device) -> Callable[[int], object]:
+    """Return what sets the generators that a network on this device draws from, as `torch.manual_seed` would.
+
+    That one sets those of all accelerators, and costs more than a small network's forward pass.
+    """
+    if device.type == "cpu":
+        return torch.default_generator.manual_seed
+    if device.type != "cuda":
+        return torch.manual_seed
+    torch.cuda.init()
+    index = torch.cuda.current_device() if device.index is None else device.index
+    ours = torch.cuda.default_generators[index]
+
+    def both(seed: int) -> None:
+        # Some layers draw a number on the CPU, wherever they are.
+        torch.default_generator.manual_seed(seed)
+        ours.manual_seed(seed)
+
+    return both

@@ -12,7 +12,7 @@ for each global batch, from the state's position on:
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, SupportsFloat
 
 import torch
 
@@ -57,7 +57,13 @@ class Reporter(Protocol):
     """Tells people how it goes; called on every rank, speaks on rank 0."""
 
     def step(
-        self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
+        self,
+        state: RunState,
+        *,
+        loss: SupportsFloat,
+        rate: float,
+        norm: SupportsFloat | None,
+        tracked: Mapping[str, SupportsFloat],
     ) -> None: ...
     def phase(self, name: str) -> None: ...
     def check(self, state: RunState, *, loss: float | None) -> None: ...
@@ -66,7 +72,7 @@ class Reporter(Protocol):
 class Votes(NamedTuple):
     """What the ranks agree on after a step; loss is the mean over the global batch."""
 
-    loss: float
+    loss: SupportsFloat
     preempted: bool
     save: bool
     time_up: bool
@@ -98,13 +104,14 @@ def train(run: Training) -> str:
     if state.done:
         return state.done
     started = time.monotonic() - state.seconds
+    agree = _alone if dist.world() == 1 else _agree
     for batches in run.steps:
-        rate = run.curve.rate(state.step)
+        rate, size = run.curve.rate(state.step), batches[0].micro.size
         result = run.engine.step(batches, step=state.step, rate=rate)
-        state.advance(batches[0].micro.size, run.limits.rows)
+        state.advance(size, run.limits.rows)
         state.seconds = time.monotonic() - started
         run.saver.seen(state, batches)
-        votes = _agree(run, result, batches[0].micro.size)
+        votes = agree(run, result, size)
         run.reporter.step(state, loss=votes.loss, rate=rate, norm=result.norm, tracked=result.tracked)
         good = _look(run, votes)
         if good or votes.save or votes.preempted or state.done:
@@ -115,14 +122,32 @@ def train(run: Training) -> str:
     raise AssertionError("the stream of steps has no end of its own")
 
 
+class _Mean(NamedTuple):
+    """The mean loss of a step, computed if somebody wants to know: a device need not be waited for."""
+
+    result: StepResult
+    size: int
+
+    def __float__(self) -> float:
+        return float(self.result.loss) / self.size
+
+
 def _agree(run: Training, result: StepResult, size: int) -> Votes:
     """Sum the loss and the ranks' wishes in the one reduction that every step makes anyway."""
     first = dist.rank() == 0
     save = first and run.saver.due(run.state)
     time_up = first and run.state.seconds >= run.limits.deadline
-    wishes = torch.tensor([run.stop.wanted, save, time_up], dtype=torch.float64, device=result.loss.device)
-    loss, preempted, save, time_up = dist.sum_over_ranks(torch.cat([result.loss.reshape(1), wishes])).tolist()
+    device = run.engine.device
+    wishes = torch.tensor([run.stop.wanted, save, time_up], dtype=torch.float64, device=device)
+    loss = result.loss.reshape(1).to(device)
+    loss, preempted, save, time_up = dist.sum_over_ranks(torch.cat([loss, wishes])).tolist()
     return Votes(loss / size, preempted > 0, save > 0, time_up > 0)
+
+
+def _alone(run: Training, result: StepResult, size: int) -> Votes:
+    """Agree with nobody."""
+    time_up = run.state.seconds >= run.limits.deadline
+    return Votes(_Mean(result, size), run.stop.wanted, run.saver.due(run.state), time_up)
 
 
 def _look(run: Training, votes: Votes) -> bool:

@@ -10,6 +10,7 @@
 
 import contextlib
 import json
+import mmap
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from carryover.checkpoint.metrics import Segments, segment
 from carryover.ground.amounts import duration
@@ -31,13 +32,21 @@ from carryover.train.tensorboard import Events
 PROGRESS = "progress.json"
 TRAINING, ENDING = "training", "ending"
 _TELL_EVERY_SECONDS = 0.5
+# Bytes of the file that has the newest step.
+_MARK = 20
 
 
 class Silent:
     """The reporter of every rank but the first."""
 
     def step(
-        self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
+        self,
+        state: RunState,
+        *,
+        loss: SupportsFloat,
+        rate: float,
+        norm: SupportsFloat | None,
+        tracked: Mapping[str, SupportsFloat],
     ) -> None:
         """Say nothing."""
 
@@ -111,8 +120,7 @@ class Progress:
         self._curve = Segments(partial(segment, start.attempt))
         self._events = Events(home, step=state.step, attempt=start.attempt)
         self._pace = _Pace(state.samples)
-        # Kept open: one small write in place a step.
-        self._file = os.open(progress, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._mark = _marker(progress)
         self._newest = _Newest(
             scratch / PROGRESS if scratch else None,
             step=state.step,
@@ -130,9 +138,15 @@ class Progress:
         self._event("start", state.step, state.epoch, **told, **changes)
 
     def step(
-        self, state: RunState, *, loss: float, rate: float, norm: float | None, tracked: Mapping[str, float]
+        self,
+        state: RunState,
+        *,
+        loss: SupportsFloat,
+        rate: float,
+        norm: SupportsFloat | None,
+        tracked: Mapping[str, SupportsFloat],
     ) -> None:
-        """Take in one optimizer step."""
+        """Take in one optimizer step; its numbers are read only if they are told, as a device must be waited for."""
         self._mark(state.step)
         if self._first_step:
             self._first_step.write_text(repr(time.time()))
@@ -142,7 +156,7 @@ class Progress:
             self._newest.tell(
                 step=state.step,
                 epoch=self._epoch(state),
-                loss=_finite(loss),
+                loss=_finite(float(loss)),
                 learning_rate=rate,
                 rows_per_second=round(self._pace.mean(state.samples, now), 1),
                 eta_seconds=round(self._left(state, now), 1),
@@ -150,17 +164,19 @@ class Progress:
             )
         if state.step % self._every and state.step != self._total:
             return
-        known = {} if norm is None else {"gradient_norm": norm}
+        loss = float(loss)
+        known = {} if norm is None else {"gradient_norm": float(norm)}
+        norms = {name: float(value) for name, value in tracked.items()}
         speed = self._pace.since_last(state.samples, now)
-        values = {"loss": loss, "learning_rate": rate, **known, "rows_per_second": round(speed, 1), **tracked}
+        values = {"loss": loss, "learning_rate": rate, **known, "rows_per_second": round(speed, 1), **norms}
         self._lines.add({**self._where(state.step, state.epoch), **values})
         if under_bar():
             return
         left = self._left(state, now)
-        norms = "".join(f"{name} {value:.2e}  " for name, value in tracked.items())
+        told = "".join(f"{name} {value:.2e}  " for name, value in norms.items())
         say(
             f"epoch {self._epoch(state)}/{self._limits.max_epochs}  step {state.step}/{self._total}  loss {loss:.4f}  "
-            f"rate {rate:.2e}  {norms}{speed:.0f} rows/s  {duration(left)} left  {self._newest.saved()}",
+            f"rate {rate:.2e}  {told}{speed:.0f} rows/s  {duration(left)} left  {self._newest.saved()}",
             step=state.step,
             epoch=state.epoch,
             total=self._total,
@@ -228,10 +244,6 @@ class Progress:
     def _where(self, step: int, epoch: int) -> dict[str, Any]:
         return {"step": step, "epoch": epoch, "attempt": self._attempt, "time": round(time.time(), 3)}
 
-    def _mark(self, step: int) -> None:
-        # Padded, so that an older, longer text never shows through.
-        os.pwrite(self._file, f"{step:<20}".encode(), 0)
-
     def _epoch(self, state: RunState) -> int:
         # An epoch's last step already counts as the start of the next.
         return max(1, min(state.epoch + (1 if state.position else 0), self._limits.max_epochs))
@@ -294,6 +306,20 @@ class _Newest:
             with contextlib.suppress(OSError):
                 temporary.write_text(json.dumps(self._values))
                 temporary.replace(self._path)
+
+
+def _marker(path: Path) -> Callable[[int], None]:
+    """Return what notes a step in a file, in place: readers see it at once, and a kill does not take it away."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # Padded, so that an older, longer text never shows through. Written once, so that there is a page to map.
+    os.pwrite(file, b" " * _MARK, 0)
+    memory = mmap.mmap(file, _MARK)
+    os.close(file)
+
+    def mark(step: int) -> None:
+        memory[:] = b"%-*d" % (_MARK, step)
+
+    return mark
 
 
 def _finite(value: float) -> float | None:

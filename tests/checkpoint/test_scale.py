@@ -1,54 +1,19 @@
 """Nothing that a start or a save asks of its store grows with the history, or faster than the ranks; counted."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.log import Log
-from carryover.checkpoint.writer import Writer
 from carryover.ground.storage import Store, open_store
-from tests.checkpoint.support import end, save
-from tests.support.counting import Counted, CountingProxy, Tally
-from tests.support.histories import planted
+from tests.support.counting import Counted, CountingProxy
+from tests.support.histories import Phases, lives, planted
 from tests.support.s3_server import S3Server
 
 SHORT, LONG = 10, 1_000
 RANKS = (1, 2, 4)
-Phases = dict[str, Tally]
-
-
-def lives(home: RunHome, tally: Tally, *, ranks: int) -> Phases:
-    """Go on with a run as an attempt does: what each part of it asks of the store."""
-    found: Phases = {}
-
-    def counted(name: str, act: Callable[[], Any]) -> Any:
-        with tally.during() as found[name]:
-            return act()
-
-    def start() -> Writer | None:
-        assert home.exists() and home.run() and home.latest_claim() and home.commits()
-        assert home.finish_record() is None and home.fruitless_attempts("me") == 0
-        return claim(home, owner="me")
-
-    def load() -> Writer:
-        assert claimed is not None
-        loaded = home.load_newest(pytest.fail)
-        assert loaded is not None and loaded.record.step == 2
-        for _ in range(1, ranks):
-            assert home.load(home.log.read(loaded.record.number)).record == loaded.record
-        return Writer.resume(home, claimed.handoff(), loaded)
-
-    claimed = counted("start", start)
-    writer = counted("restore", load)
-    counted("first save", lambda: save(writer, 3))
-    counted("save", lambda: save(writer, 4))
-    counted("finish", lambda: end(writer, 4))
-    counted("given again", home.finish_record)
-    return found
 
 
 def same(one: Phases, other: Phases) -> None:

@@ -1,7 +1,7 @@
 """Runs with a long past: records by the log's own code, the newest of them a real commit, without years of training."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from carryover.checkpoint import log as logs
@@ -12,10 +12,12 @@ from carryover.checkpoint.log import Record
 from carryover.checkpoint.metrics import segment
 from carryover.checkpoint.writer import Writer
 from carryover.ground.storage import Store
-from tests.checkpoint.support import save
+from tests.checkpoint.support import end, save
+from tests.support.counting import Tally
 
 # Every so many records an attempt was killed and another one went on.
 LIFE = 100
+Phases = dict[str, Tally]
 
 
 def planted(home: RunHome, records: int) -> Record:
@@ -40,6 +42,40 @@ def planted(home: RunHome, records: int) -> Record:
     _put(home.store, {record_name(last.number): last.data})
     writer = Writer(home, head=head.after(last), attempt=last.attempt, resumed_from=newest.number)
     return save(writer, 2)
+
+
+def lives(home: RunHome, tally: Tally, *, ranks: int) -> Phases:
+    """Go on with a run as an attempt does: what each part of it asks of the store."""
+    found: Phases = {}
+
+    def counted(name: str, act: Callable[[], Any]) -> Any:
+        with tally.during() as found[name]:
+            return act()
+
+    def start() -> Writer | None:
+        assert home.exists() and home.run() and home.latest_claim() and home.commits()
+        assert home.finish_record() is None and home.fruitless_attempts("me") == 0
+        return claim(home, owner="me")
+
+    def load() -> Writer:
+        assert claimed is not None
+        loaded = home.load_newest(_damage)
+        assert loaded is not None and loaded.record.step == 2
+        for _ in range(1, ranks):
+            assert home.load(home.log.read(loaded.record.number)).record == loaded.record
+        return Writer.resume(home, claimed.handoff(), loaded)
+
+    claimed = counted("start", start)
+    writer = counted("restore", load)
+    counted("first save", lambda: save(writer, 3))
+    counted("save", lambda: save(writer, 4))
+    counted("finish", lambda: end(writer, 4))
+    counted("given again", home.finish_record)
+    return found
+
+
+def _damage(problem: str) -> None:
+    raise AssertionError(problem)
 
 
 def _past(head: Any, newest: Record, count: int) -> Iterator[Record]:

@@ -58,7 +58,9 @@ def values(scorer: "Scorer", rows: Any, *, batch_size: int) -> "np.ndarray":
     table = read_by(scorer.found.card, rows)
     with TemporaryDirectory(prefix="carryover-predict-") as folder:
         split = Rows.open(write_arrow(Path(folder) / "rows.arrow", table.schema, [table]))
-        prepared = MicroBatches(split, scorer.model.preprocessing, scorer.kind.unread(scorer.task), training=False)
+        features = scorer.model.preprocessing
+        targets = scorer.kind.unread(scorer.task)
+        prepared = MicroBatches(split, features, targets, training=False, by_length=features.padded)
         micros = evaluation_micros(rows=len(split), micro_size=batch_size, rank=0, world=1)
         said = predict(
             scorer.model.network,
@@ -67,7 +69,7 @@ def values(scorer: "Scorer", rows: Any, *, batch_size: int) -> "np.ndarray":
             device=scorer.device,
             dtype=next(scorer.model.network.parameters()).dtype,
         )
-    return scorer.task.predictions(said.logits)
+    return scorer.task.predictions(said.in_row_order().logits)
 
 
 def read_by(card: "ModelCard", rows: Any) -> "pa.Table":

@@ -278,6 +278,11 @@ class Preprocessing:
     texts: Mapping[str, str] = field(default_factory=dict)
     dropout: float = 0.0
 
+    @property
+    def padded(self) -> tuple[str, ...]:
+        """Return the columns by whose length it pays to group rows; see `family.Preprocessor`."""
+        return tuple(dict.fromkeys(name for one in self.branches.values() for name in getattr(one, "padded", ())))
+
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:
         """Return the batch's arrays, each with one entry a row; see `family.Preprocessor`."""
         rows = read_rows.as_texts(rows, self.texts)

@@ -46,7 +46,8 @@ class Preprocessor(Protocol):
     """Turns rows into the arrays one branch reads; fitted once, then carried in the Model as text files.
 
     It goes to loader processes, so it must survive being sent to another process. One that knows the label's classes
-    has `grown(classes)` beside: the same with more of them behind its own.
+    has `grown(classes)` beside: the same with more of them behind its own. One that fills rows up to the batch's
+    longest has `padded`, the text columns whose length decides: rows of similar length then share a micro-batch.
     """
 
     def __call__(self, rows: pa.Table, *, training: bool, keys: np.ndarray) -> dict[str, np.ndarray]:

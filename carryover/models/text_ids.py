@@ -118,6 +118,11 @@ class TextPreprocessor:
     tokenizer_files: Mapping[str, bytes] = field(repr=False)
     treatment: Treatment = Treatment()
 
+    @property
+    def padded(self) -> tuple[str, ...]:
+        """Return the columns whose longest text in a batch says how wide it is."""
+        return self.layout.columns
+
     @cached_property
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer

@@ -40,7 +40,13 @@ class SplitValidator:
         self._metric = metric
         self._micro_size = max(1, round(env.per_gpu_batch_size * env.eval_batch_size_ratio))
         self._workers = env.num_workers_evaluation
-        self._batches = MicroBatches(split, parts.preprocessing, parts.task.targets, training=False)
+        self._batches = MicroBatches(
+            split,
+            parts.preprocessing,
+            parts.task.targets,
+            training=False,
+            by_length=parts.preprocessing.padded if env.group_by_length else (),
+        )
 
     def score(self) -> float:
         """Return the metric on the whole split, the same on every rank. Collective."""

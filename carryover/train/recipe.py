@@ -39,6 +39,7 @@ ALIASES = {
 VALUE_ALIASES = {"env.precision": PRECISIONS, "optimization.lr_choice": {"single_stage": ""}}
 # What a run had of keys that its version did not know yet, where that is not today's default.
 FORMER = {
+    "env.group_by_length": False,
     "optimization.lr_choice": "",
     "optimization.top_k_average_method": "best",
 }

@@ -260,7 +260,14 @@ def _training(
         reporter=reporter,
         samples=samples,
     )
-    batches = MicroBatches(splits["train"], lessons.features, parts.task.targets, training=True, seed=recipe.seed)
+    batches = MicroBatches(
+        splits["train"],
+        lessons.features,
+        parts.task.targets,
+        training=True,
+        seed=recipe.seed,
+        by_length=parts.preprocessing.padded if env.group_by_length else (),
+    )
     micros = loader.training_micros(
         rows=rows,
         epoch=state.epoch,

@@ -52,7 +52,8 @@ class Scorer:
         """
         rows = Rows.open(materialise(card, split, scratch))
         targets = self.task.targets if labels else self.kind.unread(self.task)
-        batches = MicroBatches(rows, self.model.preprocessing, targets, training=False)
+        features = self.model.preprocessing
+        batches = MicroBatches(rows, features, targets, training=False, by_length=features.padded)
         micros = evaluation_micros(rows=len(rows), micro_size=self.batch_size, rank=0, world=1)
         kept = self.kind.keeps(self.task)
         with bars.bar(f"scoring {split}", total=len(rows)) as shown:
@@ -63,7 +64,7 @@ class Scorer:
                 device=self.device,
                 dtype=next(self.model.network.parameters()).dtype,
             )
-        return Pass(card, self.task, rows, predicted, kept, self.found.card.assembly)
+        return Pass(card, self.task, rows, predicted.in_row_order(), kept, self.found.card.assembly)
 
     def describe(self, done: Pass, metrics: Sequence[Metric]) -> Evaluation:
         """Return what people want to know of a split."""

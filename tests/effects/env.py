@@ -1,5 +1,6 @@
 """What the keys of env do."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from carryover.data import loader
 from carryover.train import run as runs
 from carryover.train.environment import ranks_of
 from carryover.train.setup import choose_device, choose_precision
-from tests.effects.effect import Effect, Flat, recipe, trained, weights
+from tests.data.support import prepared, write
+from tests.effects.effect import Effect, Flat, recipe, scratch, trained, weights, weights_on
+from tests.effects.hf_text import encoder
 
 
 def micros(settings: Flat) -> list[int]:
@@ -34,7 +37,8 @@ def loaders(settings: Flat) -> list[Any]:
 
     def watched(micros: Any, batches: Any, *, workers: int) -> Any:
         listed = list(micros) if not batches.training else micros
-        seen.append((batches.training, workers, [one.size for one in listed] if not batches.training else 0))
+        sizes = [] if batches.training else [one.last - one.first for one in listed]
+        seen.append((batches.training, workers, sizes))
         return load(listed, batches, workers=0)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -92,12 +96,26 @@ def last_step(settings: Flat) -> int:
     return trained(settings).state()["step"]
 
 
+@functools.cache
+def sentences() -> Any:
+    """Return the card of a small dataset of short and long texts."""
+    rows = [{"text": f"{number}" + " good bad" * (number % 9), "label": "ab"[number % 2]} for number in range(60)]
+    return prepared(scratch() / "sentences", write(scratch() / "sentences.csv", rows), column_types={"text": "text"})
+
+
+def texts(settings: Flat) -> str:
+    """Return the weights after one step of a text model."""
+    model = {"model.names": ["hf_text"], "model.hf_text.checkpoint_name": encoder("tiny")}
+    return weights_on(sentences)({**model, "optimization.max_steps": 1, **settings})
+
+
 _ON = {"env.compile.turn_on": True}
 EFFECTS: dict[str, Effect] = {
     "env.num_gpus": Effect(2, ranks),
     "env.batch_size": Effect(8, weights),
     "env.per_gpu_batch_size": Effect(2, micros),
     "env.eval_batch_size_ratio": Effect(1.0, loaders),
+    "env.group_by_length": Effect(False, texts),
     "env.precision": Effect("64", precision),
     "env.num_workers": Effect(3, loaders),
     "env.num_workers_evaluation": Effect(3, loaders),

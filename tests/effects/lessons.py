@@ -37,7 +37,7 @@ def mixes(settings: Flat) -> list[Any]:
     features = {"timm_image/pixels": pixels, "timm_image/count": torch.ones(8, dtype=torch.long)}
     seen = []
     for epoch, step in ((0, 0), (0, 1), (0, 2), (0, 3), (2, 4)):
-        batch = Batch(Micro(epoch, 0, 8, 0, 8, True, True), features, torch.arange(8) % 2, np.arange(8))
+        batch = Batch(Micro(epoch, 0, 8, 0, 8, True, True, 0), features, torch.arange(8) % 2, np.arange(8))
         given = mixing(batch, step)
         seen.append((given.features["timm_image/pixels"].tolist(), given.targets.tolist()))
     return seen

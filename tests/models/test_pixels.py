@@ -158,7 +158,7 @@ def test_skip_puts_the_next_row_in_the_place_of_one_without_its_image() -> None:
         split: Rows = _Split(broken)  # type: ignore[assignment]
         return loader.MicroBatches(split, made(skip=True), lambda table: np.zeros(len(table)), training=training)
 
-    micro = loader.Micro(0, 0, 10, 0, 10, True, True)
+    micro = loader.Micro(0, 0, 10, 0, 10, True, True, 0)
     whole = batches((), training=True)[micro].rows
     cut = batches((3, 4, 9), training=True)[micro]
     assert cut.rows.tolist() == [{3: 5, 4: 5, 9: 0}.get(row, row) for row in whole.tolist()]

@@ -112,6 +112,54 @@ def test_a_rank_without_a_piece_computes_a_stand_in() -> None:
     assert [(m.first, m.last, m.size, m.counts, m.ends_step) for m in found] == [(8, 9, 2, False, True)]
 
 
+TEXTS = [None if row % 7 == 0 else "word" * (row * 5 % 11) for row in range(ROWS)]
+LENGTHS = [len(text or "") for text in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    path = tmp_path_factory.mktemp("texts") / "train.arrow"
+    table = pa.table({"x": np.arange(ROWS) * 10, "text": TEXTS})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+    return Rows.open(path)
+
+
+def grouped(rows: np.ndarray) -> list[int]:
+    """Sort rows as plain Python does: the longest first, of equal length as they came."""
+    return sorted(rows.tolist(), key=lambda row: -LENGTHS[row])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_rows_of_similar_length_meet_and_global_batches_stay(texts: Rows, world: int) -> None:
+    """From a position in the middle on, whatever the ranks: a batch is cut from its own rows, sorted."""
+    batches = MicroBatches(texts, features, targets, training=True, seed=5, by_length=["text"])
+    by_rank = []
+    for rank in range(world):
+        micros = training_micros(rows=ROWS, epoch=1, position=4, batch_size=8, micro_size=3, rank=rank, world=world)
+        by_rank.append([step for step, _ in zip(steps(load(micros, batches, workers=0)), range(6), strict=False)])
+    order = {epoch: rows_at(np.arange(ROWS), rows=ROWS, seed=5, epoch=epoch) for epoch in (1, 2)}
+    starts = [(1, 4), (1, 12), (1, 20), (2, 0), (2, 8), (2, 16)]
+    for (epoch, start), of_ranks in zip(starts, zip(*by_rank, strict=True), strict=True):
+        found = sorted((b for step in of_ranks for b in step if b.micro.counts), key=lambda b: b.micro.place)
+        wanted = grouped(order[epoch][start : start + 8])
+        assert [b.rows.tolist() for b in found] == [wanted[at : at + 3] for at in range(0, len(wanted), 3)]
+        assert all(b.targets.tolist() == (b.rows * 10).tolist() for b in found)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_an_evaluation_is_grouped_in_windows(texts: Rows, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carryover.data.loader.WINDOW", 4)
+    batches = MicroBatches(texts, features, targets, training=False, by_length=["text"])
+    found = {
+        m.place: batches[m].rows.tolist()
+        for rank in range(world)
+        for m in evaluation_micros(rows=ROWS, micro_size=2, rank=rank, world=world)
+    }
+    wanted = [row for start in range(0, ROWS, 8) for row in grouped(np.arange(start, min(start + 8, ROWS)))]
+    assert [found[place] for place in range(12)] == [wanted[at : at + 2] for at in range(0, ROWS, 2)]
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_worker_processes_change_nothing(split: Rows, workers: int) -> None:
     batches = MicroBatches(split, features, targets, training=True, seed=5)

@@ -35,7 +35,7 @@ def batch(counts: list[int], *, epoch: int = 0, place: int = 0, side: int = 32) 
         )
     }
     targets = torch.arange(rows) % CLASSES
-    return Batch(Micro(epoch, 0, rows, place, rows, True, True), features, targets, np.arange(rows))
+    return Batch(Micro(epoch, 0, rows, place, rows, True, True, 0), features, targets, np.arange(rows))
 
 
 def mixing(**config: Any) -> Mixing:

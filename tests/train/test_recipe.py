@@ -187,7 +187,8 @@ def test_identity_is_what_can_change_the_result() -> None:
     assert {name for name in known if name.startswith("checkpoint.")} <= plain
     # What may change on a run that exists, by the declared policy.
     assert {name for name, info in known.items() if info.identity and info.mutable} == {
-        "env.batch_size", "env.precision", "optimization.learning_rate", "optimization.lr_schedule",
+        "env.batch_size", "env.group_by_length", "env.precision",
+        "optimization.learning_rate", "optimization.lr_schedule",
         "optimization.end_lr", "optimization.warmup_steps", "optimization.max_epochs", "optimization.max_steps",
         "optimization.patience", "optimization.val_check_interval", "optimization.lr_choice", "optimization.lr_decay",
         "optimization.check_val_every_n_epoch", "optimization.skip_final_val", "optimization.top_k",

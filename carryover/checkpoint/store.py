@@ -28,17 +28,21 @@ from carryover.ground.digests import Hasher, digest
 from carryover.ground.storage import Store
 
 PACK_BYTES = 1 << 30
-_CHUNK = 8 << 20
 _FILE_HEAD = 33
 Bytes = bytes | bytearray | memoryview
 
 
 class Objects:
-    """The objects of one run home; `bytes_written` counts what was sent since the start, lost tries too."""
+    """The objects of one run home; `bytes_written` counts what was sent since the start, lost tries too.
+
+    Attributes:
+        held: digest -> content of objects that were read and verified already (see prefetch.py).
+    """
 
     def __init__(self, home: Store) -> None:
         self.home = home
         self.bytes_written = 0
+        self.held: Mapping[str, memoryview] = {}
         self._written: list[str] = []
 
     @contextlib.contextmanager
@@ -75,14 +79,31 @@ class Objects:
         self.bytes_written += ref.size
         return ref
 
-    def get(self, ref: Ref) -> bytes:
+    def get(self, ref: Ref) -> bytearray:
         """Return an object's content.
 
         Raises:
             Damaged: when it is missing, or not of the size and digest that `ref` says.
             RunAgain: when every read gives something else.
         """
-        return settled(lambda: self._get(ref))
+        if (there := self._held(ref)) is not None:
+            return bytearray(there)
+        try:
+            data = bytearray(ref.size)
+        except (MemoryError, OverflowError, ValueError):
+            # A size that no machine has memory for is hardly that of the object.
+            self.check_sizes([ref])
+            raise
+        self.get_into(ref, data)
+        return data
+
+    def _held(self, ref: Ref) -> memoryview | None:
+        there = self.held.get(ref.digest)
+        return there if there is not None and there.nbytes == ref.size else None
+
+    def get_into(self, ref: Ref, buffer: bytearray | memoryview) -> None:
+        """Fill a buffer of just its size with an object's content; raises as `get` does, and then it holds anything."""
+        settled(lambda: self._get_into(ref, buffer))
 
     def put_files(self, files: Mapping[str, bytes], known: Mapping[str, Ref] = MappingProxyType({})) -> dict[str, Ref]:
         """Write files and return the object of each by name.
@@ -105,27 +126,27 @@ class Objects:
         data = self.get(ref)
         if len(data) < _FILE_HEAD or data[_FILE_HEAD - 1 : _FILE_HEAD] != b"\n":
             raise Damaged(f"{object_name(ref.digest)}: not a file")
-        return data[_FILE_HEAD:]
+        return bytes(memoryview(data)[_FILE_HEAD:])
 
     def check(self, ref: Ref) -> None:
         """Hash an object in pieces, in little memory; raises as `get` does."""
         settled(lambda: self._check(ref))
 
-    def _get(self, ref: Ref) -> bytes:
+    def _get_into(self, ref: Ref, buffer: bytearray | memoryview) -> None:
+        name, hasher = object_name(ref.digest), Hasher()
         try:
-            data = self.home.read(object_name(ref.digest))
+            size = self.home.read_into(name, buffer, seen=hasher.update)
+            # What is longer or shorter was not read to its end; a report says what is there instead.
+            _check(ref, size, hasher.hexdigest() if size == ref.size else digest(self.home.read(name)))
         except FileNotFoundError:
-            raise Damaged(f"{object_name(ref.digest)}: missing") from None
-        _check(ref, len(data), digest(data))
-        return data
+            raise Damaged(f"{name}: missing") from None
 
     def _check(self, ref: Ref) -> None:
         hasher, size = Hasher(), 0
         try:
-            with self.home.open(object_name(ref.digest)) as file:
-                while chunk := file.read(_CHUNK):
-                    hasher.update(chunk)
-                    size += len(chunk)
+            for piece in self.home.pieces(object_name(ref.digest)):
+                hasher.update(piece)
+                size += len(piece)
         except FileNotFoundError:
             raise Damaged(f"{object_name(ref.digest)}: missing") from None
         _check(ref, size, hasher.hexdigest())
@@ -190,12 +211,12 @@ class Objects:
         for index in sorted({entry.pack for entry in wanted.values()}):
             if not 0 <= index < len(table.packs):
                 raise Damaged(f"{object_name(table.ref.digest)}: names pack {index}, which it does not have")
-            contents[index] = parse(self.get(table.packs[index]))
+            pack = table.packs[index]
+            there = self._held(pack)
+            contents[index] = parse(memoryview(self.get(pack)) if there is None else there)
         return {name: _pick(contents[entry.pack], name, entry) for name, entry in wanted.items()}
 
-    def _put_base(
-        self, tensors: Mapping[str, Any], packs: Sequence[Ref], entries: Mapping[str, Entry]
-    ) -> Table | None:
+    def _put_base(self, tensors: Mapping[str, Any], packs: Sequence[Ref], entries: Mapping[str, Entry]) -> Table | None:
         """Write the table of what never changes, None where that is nothing, or all."""
         lasting = {name: entry for name, entry in entries.items() if getattr(tensors[name], "lasting", False)}
         if len(lasting) in (0, len(entries)):
@@ -212,9 +233,7 @@ class Objects:
         # The name is known before the first byte goes out: hashing twice is cheaper than one copy.
         ref = Ref(hasher.hexdigest(), size)
         self._written.append(ref.digest)
-        with self.home.open_write(object_name(ref.digest)) as file:
-            for piece in pieces(tensors, save=save):
-                file.write(piece)
+        self.home.write_pieces(object_name(ref.digest), pieces(tensors, save=save), size=size)
         self.bytes_written += size
         return ref
 

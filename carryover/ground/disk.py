@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+Bytes = bytes | bytearray | memoryview
 
 
-def write_synced(path: Path, data: bytes | bytearray | memoryview) -> None:
+def write_synced(path: Path, data: Bytes) -> None:
     """Write a whole file; its bytes are on the disk when this returns."""
     with open(path, "wb", buffering=0) as file:
         view = memoryview(data)

@@ -56,6 +56,17 @@ class Superseded(CarryoverError):
     usual = "superseded"
 
 
+class StoreFailed(OSError):
+    """What an object store, or nobody, answered; `code` is S3's name of it or the HTTP status, "" without an answer.
+
+    A client's own kind, as those of other libraries: failures.py says what it means for a step.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def _raised_in(trace: TracebackType | None) -> str:
     """Return the name of the module that an error was raised in, "" for one that was only made."""
     name = ""

@@ -3,7 +3,7 @@
 import errno
 
 from carryover.ground.disk import FULL
-from carryover.ground.errors import CarryoverError, RunAgain, WrongInput
+from carryover.ground.errors import CarryoverError, RunAgain, StoreFailed, WrongInput
 
 _CLIENTS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "adlfs", "azure")
 _NOT_OURS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403")
@@ -85,7 +85,8 @@ def of_store(error: BaseException) -> CarryoverError | None:
     if not (_is_client(cause) or isinstance(error, (ConnectionError, TimeoutError)) or _is_disk(error)):
         return None
     # (A client's error may have an answer of None: nobody answered.)
-    code = str((getattr(cause, "response", None) or {}).get("Error", {}).get("Code", ""))
+    answer = getattr(cause, "response", None) or {}
+    code = cause.code if isinstance(cause, StoreFailed) else str(answer.get("Error", {}).get("Code", ""))
     text = f"the store failed: {type(cause).__name__}: {' '.join(str(cause).split()) or code}"
     if type(cause).__name__ in _NOBODY:
         advice = "check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the identity of the pod"
@@ -102,7 +103,7 @@ def of_store(error: BaseException) -> CarryoverError | None:
 
 
 def _is_client(error: BaseException) -> bool:
-    return type(error).__module__.partition(".")[0] in _CLIENTS
+    return isinstance(error, StoreFailed) or type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def _is_disk(error: BaseException) -> bool:

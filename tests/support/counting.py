@@ -19,7 +19,7 @@ _KINDS = {
     **dict.fromkeys(("read", "read_range", "read_into", "pieces", "open", "download"), "get"),
     **dict.fromkeys(("exists", "size", "info"), "head"),
     **dict.fromkeys(("names", "folders", "listing", "walk"), "list"),
-    **dict.fromkeys(("write", "create", "open_write", "upload"), "put"),
+    **dict.fromkeys(("write", "write_pieces", "create", "open_write", "upload"), "put"),
     **dict.fromkeys(("delete", "delete_folder"), "delete"),
 }
 _FREE = {"at", "sub", "deadline"}
@@ -81,7 +81,7 @@ class Counted:
         def call(*args: Any, **more: Any) -> Any:
             if name == "open_write":
                 return self._writing(found(*args, **more))
-            up = len(args[1]) if name in ("write", "create") else 0
+            up = len(args[1]) if name in ("write", "create") else more.get("size", 0)
             self.tally.add(kind, up=up)
             answer = found(*args, **more)
             self.tally.down[kind] += _size(name, answer)

@@ -25,7 +25,7 @@ from carryover.checkpoint.pack import RawTensor
 from carryover.checkpoint.retention import Keep
 from carryover.checkpoint.store import Objects
 from carryover.checkpoint.writer import Writer
-from carryover.ground import failures, storage
+from carryover.ground import failures, local_folder
 from carryover.ground.storage import TEMPORARY, Store, open_store
 from carryover.models.export import write_model
 from tests.checkpoint.support import content, end, plain, start, tensors_of
@@ -221,13 +221,13 @@ def _judge(run: _Run, disk: Disk) -> list[str]:
 @contextlib.contextmanager
 def failures_unnoticed() -> Iterator[None]:
     """A control: a write that found no room counts as done."""
-    real = storage.write_synced
+    real = local_folder.write_synced
 
     def write(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             real(path, data)
 
-    with mock.patch.object(storage, "write_synced", write):
+    with mock.patch.object(local_folder, "write_synced", write):
         yield
 
 

@@ -94,7 +94,7 @@ def _divert_objects(put: Callable[[Store, str, bytes], bool]) -> None:
             write(self, name, data)
 
     @contextlib.contextmanager
-    def opened(self: Store, name: str) -> Iterator[BinaryIO]:
+    def opened(self: Store, name: str, *, size: int = 0) -> Iterator[BinaryIO]:
         buffer = io.BytesIO()
         yield buffer
         diverted(self, name, buffer.getvalue())

@@ -204,11 +204,11 @@ def _watch_store(attempt: Attempt, pipe: Connection) -> None:
         return done
 
     @contextlib.contextmanager
-    def watched_open_write(self: Store, name: str) -> Iterator[BinaryIO]:
+    def watched_open_write(self: Store, name: str, *, size: int = 0) -> Iterator[BinaryIO]:
         # The first thing that a save writes: the pack of the weights.
         if name.startswith("objects/") and counts["save"] == counts["record"]:
             seen("save")
-        with open_write(self, name) as file:
+        with open_write(self, name, size=size) as file:
             yield file
 
     Store.create, Store.open_write = watched_create, watched_open_write

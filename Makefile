@@ -10,7 +10,8 @@
 #   torture     faults by hundreds, results added to docs/reliability.md; CARRYOVER_TORTURE_* say how many of each
 #   lint        ruff (lint and format), import-linter, basedpyright
 #   format      let ruff mend what it can
-#   bench       measurements, as JSON under build/bench/
+#   bench       all measurements beside other programs', hours; results in benchmarks/results, and docs/performance.md of them
+#   bench-quick the same with few repeats and short runs, to see that all works: build/bench
 #   quality     models on small real data, three seeds each, as docs/quality.md; goes on where it was cut short
 #   images      the image that all runs in: make images TARGETS="cuda detection" ARGS="--name registry/team/carryover"
 #   manifests   render all overlays, hold them against schemas: make manifests SCHEMAS=DIR
@@ -18,7 +19,7 @@
 #   lock        write all locks anew from pyproject.toml; `make lock UPGRADE=--upgrade` takes newer versions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup detection demo test test-slow test-catalog test-containers torture lint format bench quality images manifests docs lock
+.PHONY: help setup detection demo test test-slow test-catalog test-containers torture lint format bench bench-quick quality images manifests docs lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,8 +80,16 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
-	$(BIN)/python -m benchmarks.first_step
+# What cannot be installed or fails has its reason on the page; the rest is measured all the same.
+TOPICS ?= step stall bytes throughput resume position scale trainers
+bench bench-quick: setup
+	-$(BIN)/python -m benchmarks.peers.setup
+	failed=0; for topic in $(TOPICS); do $(MEASURED) $(BIN)/python -m benchmarks.$$topic $(QUICK) || failed=1; done; \
+		$(MEASURED) $(BIN)/python -m benchmarks.page $(SHOWN) || failed=1; exit $$failed
+
+bench-quick: QUICK := --quick
+bench-quick: MEASURED := BENCH_RESULTS=build/bench
+bench-quick: SHOWN := --page build/bench/performance.md
 
 quality: detection
 	$(BIN)/python -m benchmarks.quality.run

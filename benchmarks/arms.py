@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = "BENCH_RESULTS"  # environment: another folder for the JSON files
 Figures = dict[str, dict[str, list[float]]]
 _load: list[tuple[float, float, float]] = []  # what the first round of this process began beside
 
@@ -156,9 +156,9 @@ def write(
     goals: Sequence[Goal],
     notes: Sequence[str] = (),
     peers: Mapping[str, str] | None = None,
-    folder: Path = RESULTS,
+    folder: Path | None = None,
 ) -> Path:
-    """Writes <folder>/<topic>.json and prints the goals; returns the file.
+    """Writes <topic>.json and prints the goals; returns the file.
 
     command: what repeats it. peers: name -> version, or the reason why that program can't do the job.
     """
@@ -176,10 +176,15 @@ def write(
         verdict = {True: "reached", False: "missed", None: "not measured"}[goal.reached]
         ours = "-" if goal.ours is None else f"{goal.ours:.4g}"
         print(f"({goal.row}) {goal.what}: {ours}, floor {goal.floor}, asked {goal.reach}: {verdict}", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{topic}.json"
+    path = (folder or results_folder()) / f"{topic}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
+
+
+def results_folder() -> Path:
+    """Where results are written and read: benchmarks/results, or what BENCH_RESULTS names."""
+    return Path(os.environ.get(RESULTS) or Path(__file__).parent / "results")
 
 
 def _cpu_model() -> str:

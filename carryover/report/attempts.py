@@ -24,8 +24,9 @@ from carryover.checkpoint.layout import Damaged
 from carryover.checkpoint.log import Record
 from carryover.report.curve import Curve
 
-# Of a longer log, only what stands at the attempts' beginnings and ends is read.
-MOST_RECORDS = 1000
+# Of a longer log, only what stands at the attempts' beginnings and ends is read: the page is drawn each minute while a
+# run trains, and the curve tells of the commits.
+MOST_RECORDS = 200
 _READERS = 16
 RUNNING, GONE = "no end known yet", "ended without a word: killed, or its machine was lost"
 

@@ -103,26 +103,24 @@ def _state(step: int) -> dict[str, Any]:
     return {"step": step, "epoch": 0, "samples": 32 * step, "seconds": 1.5, "curve": {"base": 1e-4, "total": 1000}}
 
 
-def sent(mode: str, endpoint: str, config: str) -> Mapping[str, float]:
+def sent(mode: str, proxy: CountingProxy, config: str) -> Mapping[str, float]:
     """One training to S3: bytes of a later save over what changed, and of a second commit of the same step."""
-    with CountingProxy(endpoint) as proxy:
-        os.environ["AWS_ENDPOINT_URL"] = proxy.url
-        training = Training(mode, f"s3://{s3_server.BUCKET}/{mode}-{time.time_ns()}", config)
-        ups, changed = [], []
-        saves = training.saves()
-        while True:
-            with proxy.tally.during() as tally:
-                save = next(saves, None)
-            if save is None:
-                break
-            ups.append(tally.all_up)
-            changed.append(save.changed)
-        packs = len(training.home.objects.load_table(save_of(training).table).packs)
-        with proxy.tally.during() as again:
-            training.save(SAVES, score=9.0)
-        table = training.home.objects.load_table(save_of(training).table)
-        assert len(table.packs) == packs, "a step that is saved twice has its tensors once"
-        tensors_again = sum(again.up[kind] for kind in ("put-object", "put-part")) - table.ref.size
+    training = Training(mode, f"s3://{s3_server.BUCKET}/{mode}-{time.time_ns()}", config)
+    ups, changed = [], []
+    saves = training.saves()
+    while True:
+        with proxy.tally.during() as tally:
+            save = next(saves, None)
+        if save is None:
+            break
+        ups.append(tally.all_up)
+        changed.append(save.changed)
+    packs = len(training.home.objects.load_table(save_of(training).table).packs)
+    with proxy.tally.during() as again:
+        training.save(SAVES, score=9.0)
+    table = training.home.objects.load_table(save_of(training).table)
+    assert len(table.packs) == packs, "a step that is saved twice has its tensors once"
+    tensors_again = sum(again.up[kind] for kind in ("put-object", "put-part")) - table.ref.size
     # The first save has all of it.
     ratio = [max(0, up - ALLOWED) / own for up, own in zip(ups[1:], changed[1:], strict=True)]
     return {
@@ -207,8 +205,10 @@ def main() -> None:
     server = s3_server.start()
     os.environ.update(server.env)
     try:
-        with tempfile.TemporaryDirectory(prefix="bytes-") as folder:
-            arms = [Arm(f"{mode} / ours", lambda m=mode: sent(m, server.endpoint, config)) for mode in modes]
+        with CountingProxy(server.endpoint) as proxy, tempfile.TemporaryDirectory(prefix="bytes-") as folder:
+            # One proxy for all: a client keeps the endpoint that it began with.
+            os.environ["AWS_ENDPOINT_URL"] = proxy.url
+            arms = [Arm(f"{mode} / ours", lambda m=mode: sent(m, proxy, config)) for mode in modes]
             arms += [Arm(f"{mode} on disk / ours", lambda m=mode: held(m, Path(folder), config)) for mode in modes]
             figures = interleaved(arms, 1, warmups=0)
     finally:

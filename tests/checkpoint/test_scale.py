@@ -64,4 +64,5 @@ def test_over_the_wire_too(s3_server: S3Server, s3_store_uri: str, monkeypatch: 
             home.start({"recipe": {"seed": 1}})
             planted(home, records)
             found.append(lives(home, proxy.tally, ranks=1))
+            assert found[-1]["start"].calls["put-record"] == 1, "it is the proxy that is asked"
     same(*found)

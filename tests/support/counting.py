@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
+from s3fs import S3FileSystem
 
 from carryover.ground.storage import Store
 from tests.support.faulty import FaultyProxy, kind_of
@@ -122,14 +123,22 @@ def _size(name: str, answer: Any) -> int:
 
 
 class CountingProxy(FaultyProxy):
-    """Passes all calls on to an S3 server, unharmed, and counts them; kinds are `faulty.KINDS`."""
+    """Passes all calls on to an S3 server, unharmed, and counts them; kinds are `faulty.KINDS`.
+
+    Clients of this process are forgotten when its block begins and ends: each keeps the endpoint that it was made with.
+    """
 
     def __init__(self, endpoint: str) -> None:
         self.tally = Tally()
         super().__init__(endpoint)
 
     def __enter__(self) -> "CountingProxy":
+        S3FileSystem.clear_instance_cache()
         return self
+
+    def __exit__(self, *exc: Any) -> None:
+        S3FileSystem.clear_instance_cache()
+        super().__exit__(*exc)
 
     async def _pass_on(self, request: web.Request, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         status, headers, content = await super()._pass_on(request, body)

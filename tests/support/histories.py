@@ -1,7 +1,7 @@
 """Runs with a long past: records by the log's own code, the newest of them a real commit, without years of training."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from carryover.checkpoint import log as logs
@@ -20,12 +20,16 @@ LIFE = 100
 Phases = dict[str, Tally]
 
 
-def planted(home: RunHome, records: int) -> Record:
+def planted(home: RunHome, records: int, *, put: Callable[[Store, Mapping[str, bytes]], None] | None = None) -> Record:
     """Give a run that has just started a past of so many records, and return the newest: a commit that can be loaded.
 
     Before it lie claims and commits that name the same objects, none of which is kept any more; each is linked to the
     one before it, as a reader demands. The curve has a full file for every `LIFE` records.
+
+    Args:
+        put: writes many small files, name -> content, in any order; None for the usual way.
     """
+    put = put or _put
     first = claim(home, owner="me")
     assert first is not None and home.log.head().number == 0
     writer = Writer.resume(home, first.handoff(), None)
@@ -35,9 +39,9 @@ def planted(home: RunHome, records: int) -> Record:
     for record in _past(head, newest, records - 3):
         past[record_name(record.number)] = record.data
         head = head.after(record)
-    _put(home.store, past)
+    put(home.store, past)
     lines = b'{"step": 1, "epoch": 0, "attempt": 1, "time": 1.0, "loss": 0.5}\n' * 256
-    _put(home.store, {segment(1, number): lines for number in range(records // LIFE)})
+    put(home.store, {segment(1, number): lines for number in range(records // LIFE)})
     last = logs._make(head, kind="claim", attempt=head.attempt + 1, body={**_claim(home), "resumed_from": 1})
     _put(home.store, {record_name(last.number): last.data})
     writer = Writer(home, head=head.after(last), attempt=last.attempt, resumed_from=newest.number)
@@ -105,7 +109,7 @@ def _claim(home: RunHome) -> dict[str, Any]:
     return {**_CLAIM, "run": home.run_digest()}
 
 
-def _put(store: Store, files: dict[str, bytes]) -> None:
+def _put(store: Store, files: Mapping[str, bytes]) -> None:
     """Write many small files: on a disk without waiting for each, on an object store many at once."""
     if store.local:
         for name, data in files.items():

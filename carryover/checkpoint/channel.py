@@ -3,6 +3,7 @@
 {"do": "commit", ..., "bytes": {"metrics.jsonl": 5120}}\n<5120 bytes>
 """
 
+import contextlib
 import json
 import socket
 from collections.abc import Mapping
@@ -60,7 +61,9 @@ class Channel:
             self._end.setblocking(True)
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, for processes that were forked meanwhile and have this end too."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
         self._incoming.close()
         self._end.close()
 

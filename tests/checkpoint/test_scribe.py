@@ -132,6 +132,23 @@ def test_another_arena_has_a_process_of_its_own(ours: Ours) -> None:
     assert ours.save(made + 1).number == made + 1
 
 
+def test_it_ends_though_a_forked_process_still_has_the_line(ours: Ours) -> None:
+    """As the processes that prepare batches have."""
+    ours.apart()
+    process = ours.scribe._desk._process  # pyright: ignore[reportOptionalMemberAccess]
+    forked = os.fork()
+    if not forked:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        ours.scribe.take_back()
+        ours.scribe.close()
+        assert process.returncode == 0
+    finally:
+        os.kill(forked, signal.SIGKILL)
+        os.waitpid(forked, 0)
+
+
 def test_it_dies_with_who_started_it(tmp_path: Path) -> None:
     program = f"""
         import time

@@ -71,6 +71,17 @@ def to_torch(raw: RawTensor) -> torch.Tensor:
     return tensor
 
 
+def viewed(tensors: Mapping[str, RawTensor]) -> dict[str, torch.Tensor]:
+    """Return CPU tensors by the same names in the raw ones' own memory: for who copies them at once, and keeps none."""
+    return {name: _view(raw) for name, raw in tensors.items()}
+
+
+def _view(raw: RawTensor) -> torch.Tensor:
+    if not raw.size or memoryview(raw.data).readonly or raw.dtype not in _DTYPES:
+        return to_torch(raw)
+    return torch.frombuffer(raw.data, dtype=torch.uint8).view(_DTYPES[raw.dtype]).reshape(raw.shape)
+
+
 def snapshot(tensors: Mapping[str, torch.Tensor], *, lasting: bool = False) -> dict[str, RawTensor]:
     """Return raw tensors by the same names; see `to_raw` for when they alias the originals."""
     return {name: to_raw(tensor, lasting=lasting) for name, tensor in tensors.items()}

@@ -1,5 +1,6 @@
 """Owns what this machine has for ranks to share: processor cores and GPUs. Needs no torch."""
 
+import ctypes
 import math
 import os
 import re
@@ -30,7 +31,7 @@ def gpus(devices: Path = _DEVICES) -> int:
     Raises:
         WrongInput: when PyTorch can't say.
     """
-    files = [path.name for path in devices.iterdir() if _GPU.fullmatch(path.name)]
+    files = _gpu_files(devices)
     if not files or files in (["nvidia0"], ["dxg"]):
         # Should PyTorch not be able to use it, the one rank there is says so, or goes on without.
         return len(files)
@@ -42,6 +43,19 @@ def gpus(devices: Path = _DEVICES) -> int:
         raise WrongInput(
             f"env.num_gpus: PyTorch can't count the GPUs ({last}); give --nproc-per-node", trouble="not-enough-gpus"
         ) from None
+
+
+def has_gpus(devices: Path = _DEVICES) -> bool:
+    """Tell whether there is any GPU that PyTorch might use."""
+    return bool(_gpu_files(devices))
+
+
+def counts_gpus_untouched() -> bool:
+    """Tell whether NVIDIA's management library is here: by it PyTorch counts GPUs without touching one."""
+    try:
+        return ctypes.CDLL("libnvidia-ml.so.1").nvmlInit_v2() == 0
+    except (OSError, AttributeError):
+        return False
 
 
 def thread_variables(ranks: int) -> dict[str, str]:
@@ -56,6 +70,10 @@ def thread_words(ranks: int) -> str:
     threads = thread_variables(ranks)["OMP_NUM_THREADS"]
     whose = "by OMP_NUM_THREADS" if "OMP_NUM_THREADS" in os.environ else f"of {cores()} cores"
     return f"{threads} thread{'' if threads == '1' else 's'} each ({whose})"
+
+
+def _gpu_files(devices: Path) -> list[str]:
+    return [path.name for path in devices.iterdir() if _GPU.fullmatch(path.name)]
 
 
 def _quota(cgroups: Path) -> float:

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carryover.ground.config import check
 from carryover.ground.console import say
 from carryover.ground.errors import RunAgain, WrongInput
 from carryover.launch import output
@@ -38,6 +39,7 @@ from carryover.launch.hardware import thread_variables
 from carryover.launch.nodes import ALONE, Nodes
 
 PROGRESS_VARIABLE = "CARRYOVER_PROGRESS_FILE"
+START_VARIABLE, STARTS = "CARRYOVER_START", ("fork", "exec")
 _LOOK_EVERY_SECONDS = 0.1
 # Ranks end within moments of each other; one that waits for a rank that is gone would wait for minutes.
 _LINGER_SECONDS = 15.0
@@ -60,7 +62,9 @@ class Ending:
 
 
 def check_torchrun() -> None:
-    """Raise WrongInput unless torchrun can be started here; torch itself is not imported."""
+    """Raise WrongInput unless torchrun can be started here, in the way asked for; torch itself is not imported."""
+    way = os.environ.get(START_VARIABLE, "")
+    check(way in ("", *STARTS), START_VARIABLE, way, f"{' or '.join(STARTS)}, or not set")
     found = importlib.util.find_spec("torch")
     folders = list(found.submodule_search_locations or []) if found else []
     if not any((Path(folder) / "distributed" / "run.py").exists() for folder in folders):
@@ -102,8 +106,8 @@ def run_ranks(
     """Start torchrun with `ranks` processes of `module`, pass SIGTERM and SIGINT on, and wait for the end.
 
     Args:
-        module: each rank runs `python -m module SPEC_FILE`.
-        spec: plain values for the ranks.
+        module: each rank runs `python -m module SPEC_FILE`, as a new process or as a fork of torchrun's.
+        spec: plain values for the ranks; "imports" are what they import anyway, see `launch.imports`.
         scratch: an empty local folder for this attempt.
         grace_seconds: how long ranks may take to save after SIGTERM.
         nodes: which node's ranks these are.
@@ -112,12 +116,12 @@ def run_ranks(
     spec_file = scratch / "spec.json"
     spec_file.write_text(json.dumps(spec))
     progress_file(scratch).unlink(missing_ok=True)
-    torchrun = [*nodes.torchrun(ranks), "-m", module, str(spec_file)]
+    flags = nodes.torchrun(ranks)
     asked: list[float] = []
     early = None
     with output.shown(scratch, leads=nodes.leads) as printed:
         agent = subprocess.Popen(
-            [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), *torchrun],
+            [sys.executable, "-m", "carryover.launch.agent", str(os.getpid()), module, str(spec_file), *flags],
             env=_environment(ranks, scratch),
             start_new_session=True,
             stdout=printed,

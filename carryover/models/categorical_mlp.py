@@ -11,6 +11,7 @@ from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.models import dump_tables, table
+from carryover.models.family import SPARED
 from carryover.models.numerical_mlp import ACTIVATIONS, NORMALIZATIONS, check_mlp
 from carryover.models.table import CategoricalPreprocessor
 
@@ -41,6 +42,8 @@ class CategoricalMLPFamily:
     """The family; see the module."""
 
     name = "categorical_mlp"
+    imports = ("carryover.models.layers",)
+    spared = SPARED
     Config = CategoricalMLPConfig
 
     def check(self, config: CategoricalMLPConfig) -> None:

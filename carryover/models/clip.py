@@ -16,6 +16,7 @@ from carryover.ground.digests import canonical
 from carryover.models import clip_source, columns, dump_hf, dump_samples, hf_source, pixels, text_ids
 from carryover.models.clip_source import Config
 from carryover.models.dump import with_part
+from carryover.models.family import TRANSFORMERS
 from carryover.models.pixels import IMAGES, NORMS, TRANSFORMS, Pixels
 from carryover.models.text_augment import augmentation
 from carryover.models.text_ids import TextPreprocessor, Treatment
@@ -121,6 +122,7 @@ class ClipFamily:
     """The family; see the module."""
 
     name = "clip"
+    imports = (*TRANSFORMERS, "tokenizers", "torchvision.transforms.v2", "carryover.models.clip_layers")
     Config = ClipConfig
     has_backbone = True
 

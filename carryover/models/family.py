@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+# What transformers' modelling code is of, and what it takes along: scipy and torchvision for losses of object
+# detection, accelerate for models larger than a device, and with it boto3 for SageMaker.
+TRANSFORMERS = (
+    "transformers.models.auto.modeling_auto",
+    "transformers.modeling_layers",
+    "transformers.generation.utils",
+    "transformers.tokenization_utils_tokenizers",
+)
+SPARED = ("accelerate", "scipy", "torchvision")
+
+
 class Output(NamedTuple):
     """What one branch gives: features [B, F], and logits [B, ...] where it has a head of its own.
 
@@ -158,6 +169,16 @@ def can_dump(family: Any) -> bool:
 def dumped_parts(branch: Any) -> tuple[str, ...]:
     """Return the paths of what a branch's dump holds: its `backbones`, or where it has more than these its `dumped`."""
     return getattr(branch, "dumped", None) or getattr(branch, "backbones", ())
+
+
+def imports_of(family: Any) -> tuple[str, ...]:
+    """Return the modules that a registered family's networks import, where it names them; for an earlier start."""
+    return tuple(getattr(family, "imports", ()))
+
+
+def spared_by(family: Any) -> tuple[str, ...]:
+    """Return the modules that those would import with them and a registered family never uses."""
+    return tuple(getattr(family, "spared", ()))
 
 
 def reads_label(family: Any) -> bool:

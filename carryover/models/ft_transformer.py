@@ -12,6 +12,7 @@ from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.models import dump_tables, table, token_weights
+from carryover.models.family import SPARED
 from carryover.models.numerical_mlp import ARCHITECTURE, check_tokens
 from carryover.models.table import CategoricalPreprocessor, NumericalPreprocessor
 
@@ -106,6 +107,8 @@ class FTTransformerFamily:
     """The family; see the module."""
 
     name = "ft_transformer"
+    imports = ("carryover.models.ft_layers",)
+    spared = SPARED
     Config = FTTransformerConfig
 
     def check(self, config: FTTransformerConfig) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carryover.ground.config import check, key
+from carryover.models.family import SPARED
 from carryover.models.numerical_mlp import ACTIVATIONS, NORMALIZATIONS, check_mlp
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class FusionMLPFamily:
     """The family; see the module."""
 
     name = "fusion_mlp"
+    imports = ("carryover.models.layers",)
+    spared = SPARED
     Config = FusionMLPConfig
     fuses = True
 

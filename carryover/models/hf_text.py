@@ -13,6 +13,7 @@ from carryover.ground.config import check, key
 from carryover.ground.errors import WrongInput
 from carryover.models import dump_hf, dump_samples, hf_source, text_ids
 from carryover.models.dump import with_part
+from carryover.models.family import SPARED, TRANSFORMERS
 from carryover.models.text_augment import augmentation
 from carryover.models.text_ids import Layout, TextPreprocessor, Treatment
 
@@ -98,6 +99,8 @@ class HFTextFamily:
 
     name = "hf_text"
     Config = HFTextConfig
+    imports = (*TRANSFORMERS, "tokenizers", "carryover.models.text_layers")
+    spared = SPARED
     has_backbone = True
 
     def check(self, config: HFTextConfig) -> None:

@@ -11,6 +11,7 @@ from carryover.data.config import DataConfig
 from carryover.data.schema import Column, Schema
 from carryover.ground.config import check, key
 from carryover.models import dump_tables, table
+from carryover.models.family import SPARED
 from carryover.models.table import NumericalPreprocessor
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class NumericalMLPFamily:
     """The family; see the module."""
 
     name = "numerical_mlp"
+    imports = ("carryover.models.layers",)
+    spared = SPARED
     Config = NumericalMLPConfig
 
     def check(self, config: NumericalMLPConfig) -> None:

@@ -16,6 +16,7 @@ from carryover.ground.digests import canonical
 from carryover.ground.errors import WrongInput
 from carryover.models import dump_hf, dump_sam, dump_samples, hf_source, sam_pixels, sam_source
 from carryover.models.dump import with_part
+from carryover.models.family import TRANSFORMERS
 from carryover.models.pixels import IMAGES, NORMS
 from carryover.models.sam_pixels import PicturesAndMasks
 from carryover.models.sam_source import Config
@@ -110,6 +111,7 @@ class SamFamily:
     """The family; see the module."""
 
     name = "sam"
+    imports = (*TRANSFORMERS, "torchvision.transforms.v2", "carryover.models.sam_layers")
     has_backbone = True
     reads_label = True
     Config = SamConfig

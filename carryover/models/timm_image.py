@@ -80,6 +80,7 @@ class TimmImageFamily:
     """The family; see the module."""
 
     name = "timm_image"
+    imports = ("timm", "torchvision.transforms.v2", "carryover.models.image_layers")
     has_backbone = True
     Config = TimmImageConfig
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from carryover.carry.foreign import Source
 from carryover.checkpoint.heartbeat import PATIENCE, Beat, read_beat
+from carryover.checkpoint.prefetch import prefetched
 from carryover.checkpoint.writer import Writer
 from carryover.data.rows import materialise
 from carryover.ground.console import say
@@ -26,6 +27,7 @@ from carryover.launch.nodes import Nodes, join_seconds
 from carryover.launch.ranks import Ending
 from carryover.steps import parent as parents
 from carryover.steps import redraw
+from carryover.steps.imports import imports_of
 from carryover.steps.plan import Plan
 from carryover.train.limits import is_finished
 from carryover.train.listeners import heard, listeners_of
@@ -91,7 +93,8 @@ def lead(plan: Plan, writer: Writer, inputs: Inputs, launch: Launch, count: int)
     beat = Beat(plan.home.store, attempt=writer.attempt, step=lambda: _step(inputs.scratch))
     current = redraw.kept_current(plan.home, inputs.scratch, attempt=writer.attempt, output=launch.output)
     others = listeners_of(plan.home, plan.run_key, plan.recipe.flat())
-    with beat, current, heard(inputs.scratch, plan.home, others) as hearing:
+    early = prefetched(plan.home, inputs.scratch, number=writer.resumed_from, ranks=count)
+    with beat, current, heard(inputs.scratch, plan.home, others) as hearing, early:
         ending = _run(spec, inputs, launch, count, joining)
         hearing.exit_code = ending.exit_code
         _raise(plan, ending)
@@ -100,7 +103,11 @@ def lead(plan: Plan, writer: Writer, inputs: Inputs, launch: Launch, count: int)
 def follow(plan: Plan, inputs: Inputs, launch: Launch, count: int) -> None:
     """Run the ranks of a node that does not lead; returns when the run is finished."""
     waiting = Waiting(plan)
-    _raise(plan, _run(_spec(plan, inputs, launch, handoff={}, lost_step=None), inputs, launch, count, waiting))
+    # Node 0 may take the run, and go on with it, long after this look: then these ranks read the newer commit.
+    newest = plan.home.log.head().newest.commit
+    with prefetched(plan.home, inputs.scratch, number=newest, ranks=count):
+        ending = _run(_spec(plan, inputs, launch, handoff={}, lost_step=None), inputs, launch, count, waiting)
+    _raise(plan, ending)
     beat, since = read_beat(plan.home.store), time.monotonic()
     # Rank 0 writes the finish when the others have ended.
     while not waiting.is_done():
@@ -199,6 +206,7 @@ def _spec(plan: Plan, inputs: Inputs, launch: Launch, *, handoff: Mapping[str, A
         scratch=str(inputs.scratch),
         nodes=launch.nodes.count,
         changes={name: [plan.before.get(name), value] for name, value in plan.changes.items()},
+        imports=imports_of(plan.recipe, plan.schema).to_json(),
     )
 
 

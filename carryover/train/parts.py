@@ -18,7 +18,7 @@ from carryover.carry.grow import grow_head
 from carryover.carry.take import heads, take
 from carryover.carry.transfer import placed
 from carryover.checkpoint.home import Loaded, RunHome
-from carryover.checkpoint.snapshot import restore
+from carryover.checkpoint.snapshot import restore, viewed
 from carryover.data.config import DataConfig
 from carryover.data.schema import Schema
 from carryover.ground import dist, storage
@@ -104,7 +104,7 @@ def build_parts(
     torch.manual_seed(seed)
     network = build_network(assembly, preprocessing, task.num_outputs, pretrained=loaded is None)
     if loaded:
-        load_weights(network, restore(loaded.tensors(f"{MODEL}/")))
+        load_weights(network, viewed(loaded.tensors(f"{MODEL}/")))
     return Parts(assembly, preprocessing, task, network, files)
 
 

@@ -1,7 +1,7 @@
 """Owns the life of one rank's process: it says that it is there, hears SIGTERM, trains, and says how it ended.
 
-torchrun starts it as `python -m carryover.train.rank SPEC_FILE`. Nothing heavy is imported before the signal handler
-is in place, so a stop that comes while libraries load is heard as well.
+It is `python -m carryover.train.rank SPEC_FILE`, a new process or a fork of one where all is imported already. In a new
+one nothing heavy is imported before the signal handler is in place, so a stop that comes meanwhile is heard as well.
 """
 
 import json
@@ -10,11 +10,13 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from carryover.ground import console, failures, last_words
 from carryover.ground.console import libraries_too
 from carryover.ground.errors import RunAgain
 from carryover.launch import ranks
+from carryover.launch.imports import Imports
 from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
 from carryover.train.stop import Stop
 
@@ -38,9 +40,10 @@ def main() -> None:
     os._exit(1 if code == 1 else 0)
 
 
-def _train(spec: dict[str, object], stop: Stop) -> tuple[int, str, str]:
+def _train(spec: dict[str, Any], stop: Stop) -> tuple[int, str, str]:
     """Train; returns the exit code, the last words, and the name of the trouble, both "" where all is done."""
     try:
+        Imports.from_json(spec.get("imports", {})).load()
         from carryover.train.run import attempt
 
         attempt(spec, stop)

@@ -18,7 +18,8 @@ import torch
 
 from carryover.carry.foreign import source_from_json
 from carryover.checkpoint.home import Loaded, RunHome
-from carryover.checkpoint.snapshot import restore
+from carryover.checkpoint.prefetch import let_go
+from carryover.checkpoint.snapshot import viewed
 from carryover.checkpoint.writer import Writer
 from carryover.data import loader
 from carryover.data.loader import MicroBatches
@@ -78,12 +79,13 @@ def attempt(values: Mapping[str, Any], stop: Stop) -> None:
 
 def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> None:
     home = RunHome(storage.open_store(spec.home))
-    loaded = load_agreed(home, device)
+    loaded = load_agreed(home, device, spec.scratch)
     writer = Writer.resume(home, spec.handoff, loaded) if dist.rank() == 0 else None
     asked, memory = recipe.optimization, memory_of(recipe.remedy, spec)
     parts, state, lessons, engine = _begin(spec, recipe, device, home, loaded, memory)
     # The tensors of the checkpoint are no longer needed in memory.
     del loaded
+    let_go(home, spec.scratch)
     run = _training(spec, recipe, home, writer, parts, lessons, state, engine, stop)
     try:
         reason = train(run)
@@ -180,7 +182,7 @@ def _begin(
         pull=memory.pull(network, spec, seed=recipe.seed) if memory else None,
     )
     if loaded:
-        engine.load_optimizer(restore(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)
+        engine.load_optimizer(viewed(loaded.tensors(f"{OPTIMIZER}/")), state.scaler)
     elif asked.carry_optimizer:
         engine.load_optimizer(carried(spec, network), {})
     return parts, state, lessons, engine

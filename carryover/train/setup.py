@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from carryover.checkpoint.home import Loaded, RunHome
+from carryover.checkpoint.prefetch import hold
 from carryover.ground import dist
 from carryover.ground.errors import WrongInput
 from carryover.train.environment import CompileConfig, Env
@@ -84,12 +85,16 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def load_agreed(home: RunHome, device: torch.device) -> Loaded | None:
+def load_agreed(home: RunHome, device: torch.device, scratch: str = "") -> Loaded | None:
     """Return the newest commit that verifies, the same one on every rank; None when there is none. Collective.
+
+    Args:
+        scratch: where the step says what it has read already, "" for nothing.
 
     Raises:
         CarryoverError: when there are commits and none can be used.
     """
+    hold(home, scratch)
     loaded = home.load_newest() if dist.rank() == 0 else None
     number = torch.tensor([loaded.record.number if loaded else -1], dtype=torch.long, device=device)
     agreed = int(dist.from_first(number))

@@ -26,6 +26,7 @@ class Spec:
         scratch: local folder for what the launcher reads, see `train.progress`; "" for none.
         nodes: how many machines train.
         changes: recipe key -> [old, new], where this attempt differs from the one before.
+        imports: what is imported before the rank begins, as `launch.imports.Imports.to_json` gives it.
         strict: whether a transfer with gaps is an error.
         trust_pickle: whether code in pickled weights may be run, said by a person for this start alone.
     """
@@ -49,6 +50,7 @@ class Spec:
     scratch: str = ""
     nodes: int = 1
     changes: Mapping[str, Any] = field(default_factory=dict)
+    imports: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values; `Spec(**values)` is the way back."""

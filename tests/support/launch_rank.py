@@ -5,6 +5,7 @@ save             waits for SIGTERM, takes "seconds", then says 75
 deaf             hears no SIGTERM and never ends
 exit:CODE:WORDS  says it
 wait             waits for SIGTERM (torchrun's, when another rank failed) and says 75
+kill             is killed, without a word
 """
 
 import json
@@ -31,6 +32,8 @@ def main() -> None:
     while what in ("save", "wait", "deaf") and not (heard and what != "deaf"):
         ranks.progress_file(spec_file.parent).write_text("7")
         time.sleep(0.02)
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
     if what == "save":
         time.sleep(0 if rank else spec.get("seconds", 0))
     code, said = {"done": (0, ""), "save": (75, "saved"), "wait": (75, "another rank was lost")}.get(what, (0, ""))

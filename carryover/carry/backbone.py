@@ -13,6 +13,7 @@ from pathlib import Path
 from carryover.checkpoint.layout import Damaged
 from carryover.ground import storage, uris
 from carryover.ground.digests import Hasher
+from carryover.ground.disk import Bytes
 from carryover.ground.errors import WrongInput
 from carryover.ground.storage import Store
 from carryover.models.backbone_card import BACKBONES, CARD, BackboneCard, parse_card
@@ -116,15 +117,14 @@ class FoundBackbone:
                     file.write(piece)
         return target
 
-    def _pieces(self, name: str) -> Iterator[bytes]:
+    def _pieces(self, name: str) -> Iterator[Bytes]:
         """Yield a file in pieces; raises Damaged after the last one when they are not what was written."""
         want, hasher, size = self.card.files[name], Hasher(), 0
         try:
-            with self.folder.open(name) as file:
-                while piece := file.read(_CHUNK):
-                    hasher.update(piece)
-                    size += len(piece)
-                    yield piece
+            for piece in self.folder.pieces(name):
+                hasher.update(piece)
+                size += len(piece)
+                yield piece
         except FileNotFoundError:
             raise Damaged(f"{self.folder.at(name)}: missing") from None
         if size != want.size or hasher.hexdigest() != want.blake3:

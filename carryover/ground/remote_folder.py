@@ -248,7 +248,7 @@ def _made(fs: Any, bucket: str, kind: str) -> transfer.Client:
     if kind != "fsspec" and not why:
         if (client := transfer_obstore.connect(fs, bucket)) is not None:
             return client
-        why = f"s3fs reaches {bucket} by a proxy, a certificate of its own or another region"
+        why = f"{bucket} is reached through a proxy, a certificate or a region that only s3fs can follow"
     if kind == "obstore":
         raise WrongInput(f"{CHOICE}=obstore: {why}; leave it out, and s3fs carries the bytes")
     return transfer_s3fs.S3fsClient(fs, bucket)

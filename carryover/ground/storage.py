@@ -15,16 +15,18 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from carryover.ground import bars, failures
 from carryover.ground.disk import Bytes
 from carryover.ground.errors import WrongInput
 from carryover.ground.local_folder import TEMPORARY as TEMPORARY
 from carryover.ground.local_folder import LocalFolder
-from carryover.ground.remote_folder import RemoteFolder, version
 from carryover.ground.uris import join as join
 from carryover.ground.uris import normal, scheme_of, split
+
+if TYPE_CHECKING:
+    from carryover.ground.remote_folder import RemoteFolder
 
 # Object stores answer in milliseconds or not at all. By default a dead one is asked 25 times, a minute each. What a
 # payload is proven by is its signature, and for bulk bytes digests of ours: a third checksum costs as much as sending.
@@ -90,23 +92,21 @@ def fingerprint(uri: str) -> dict[str, Any]:
     if scheme == "file":
         found = os.stat(normal(uri))
         return {"uri": normal(uri), "size": found.st_size, "mtime": found.st_mtime_ns}
+    from carryover.ground.remote_folder import version
+
     folder, name = split(uri)
     info = open_store(folder).info(name)
     return {"uri": normal(uri), "size": info["size"], "etag": version(info)}
 
 
 class Store:
-    """One folder of a local disk or an object store; see the module for what is atomic.
-
-    Each process has file systems and clients of its own, made when they are first needed.
-    """
+    """One folder; see the module for what is atomic. Each process makes its own clients, when they are first needed."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.scheme = scheme_of(uri)
         self.local = Path(uri) if self.scheme == "file" else None
-        remote = RemoteFolder(uri, self.scheme, self._connected, self._seconds)
-        self._folder = LocalFolder(self.local) if self.local else remote
+        self._folder = LocalFolder(self.local) if self.local else self._remote()
         self._fs: tuple[int, Any] | None = None
 
     def __repr__(self) -> str:
@@ -133,13 +133,13 @@ class Store:
         """Open a file for reading; what is read whole comes faster by `read_into`, `pieces` or `download`."""
         return self._folder.open(name)
 
-    def read(self, name: str) -> bytes:
-        """Return a whole file.
+    def read(self, name: str, *, large: bool = False) -> bytes:
+        """Return a whole file; a `large` one, of some MiB or more, in parts at once for one question more.
 
         Raises:
             FileNotFoundError: when there is none.
         """
-        return self._folder.read(name)
+        return b"".join(self.pieces(name)) if large and self.scheme == "s3" else self._folder.read(name)
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Return the bytes [start, end) of a file."""
@@ -161,11 +161,7 @@ class Store:
         return self._folder.read_into(name, memoryview(buffer).cast("B"), seen)
 
     def pieces(self, name: str, size: int | None = None) -> Iterator[Bytes]:
-        """Yield a file in pieces of some MiB, in little memory; `size` spares a question where it is known.
-
-        Raises:
-            FileNotFoundError: when there is none.
-        """
+        """Yield a file in pieces of some MiB; `size` spares a question where it is known. Raises as `read` does."""
         return self._folder.pieces(name, size)
 
     def info(self, name: str) -> dict[str, Any]:
@@ -199,7 +195,7 @@ class Store:
             pieces: its bytes in order; each must stand still until this returns. Another thread may ask for them.
             size: how many bytes they are in all.
         """
-        if isinstance(self._folder, RemoteFolder) and self._folder.takes_pieces(size):
+        if not isinstance(self._folder, LocalFolder) and self._folder.takes_pieces(size):
             self._folder.write_pieces(name, pieces, size)
             return
         with self.open_write(name, size=size) as file:
@@ -280,6 +276,12 @@ class Store:
             trouble = "store-forbidden" if missing else failures.trouble_of(error, "path-refused")
             raise WrongInput(f"store {self.uri}: can't be written: {why}", trouble=trouble) from error
         return first and not second and kept == b"first"
+
+    def _remote(self) -> "RemoteFolder":
+        # Event loops and all that they bring are for those who need them.
+        from carryover.ground.remote_folder import RemoteFolder
+
+        return RemoteFolder(self.uri, self.scheme, self._connected, self._seconds)
 
     def _connected(self) -> Any:
         if self._fs is None or self._fs[0] != os.getpid():

@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +38,8 @@ _SLOWEST_BYTES_A_SECOND = 1 << 20
 # Larger pieces of an answer come in memory that the system has to clear first.
 _PIECE = 2 << 20
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+# Where nobody answered, the reason stands deep in what the error shows of itself.
+_REASON = re.compile(r'(?:message|error): "([^"]+)"|(InvalidCertificate\(\s*\w+)|\b(TimedOut)\b')
 _STATUS = re.compile(r"status code: (\d{3})")
 # The process whose obstore has threads by now.
 _used_by: int | None = None
@@ -126,39 +129,45 @@ async def _connect(fs: Any, bucket: str, loop: asyncio.AbstractEventLoop) -> Obs
     if client.meta.config.proxies or client.meta.config.client_cert:
         return None
     address = urlsplit(await client.generate_presigned_url("head_bucket", Params={"Bucket": bucket}))
-    where = await _where(fs, bucket, client, address)
-    if where is None:
+    place = await _place(fs, bucket, client, address)
+    if place is None:
         return None
+    from botocore.httpsession import where as where_roots
     from obstore.store import S3Store
 
     _used_by = os.getpid()
     who: dict[str, Any] = {"skip_signature": True} if fs.anon else {"skip_signature": False}
     provider: Any = None if fs.anon else _Credentials(fs, await _credentials(fs))
-    config: Any = {**where, **who, "unsigned_payload": True, "request_payer": fs.requester_pays}
+    config: Any = {**place, **who, "unsigned_payload": True, "request_payer": fs.requester_pays}
     times = client.meta.config
     plain: dict[str, Any] = {"allow_http": True, "connect_timeout": timedelta(seconds=times.connect_timeout)}
     if address.scheme == "https":
-        plain["root_certificate"] = _roots(fs)
+        # (Images of containers may have no certificates of the system's.)
+        plain["root_certificate"] = Path(_own_roots(fs) or where_roots()).read_bytes()
     # All parts may share a slow line, so each may take as long as all of them.
     longest = timedelta(seconds=times.read_timeout + IN_FLIGHT * PART / _SLOWEST_BYTES_A_SECOND)
     retries: Any = {"max_retries": fs.retries, "retry_timeout": timedelta(seconds=2 * times.read_timeout)}
-
     # While a part is sent nothing is read, however well it goes.
     reading: Any = {**plain, "timeout": longest, "read_timeout": timedelta(seconds=times.read_timeout)}
     writing: Any = {**plain, "timeout": longest}
     how: Any = {"config": config, "retry_config": retries, "credential_provider": provider}
     stores = S3Store(bucket, client_options=reading, **how), S3Store(bucket, client_options=writing, **how)
-    return ObstoreClient(fs, bucket, loop, stores)
+    made = ObstoreClient(fs, bucket, loop, stores)
+    return made if address.scheme != "https" or not _own_roots(fs) or await _trusts(made) else None
 
 
-async def _where(fs: Any, bucket: str, client: Any, address: Any) -> dict[str, Any] | None:
+async def _place(fs: Any, bucket: str, client: Any, address: Any) -> dict[str, Any] | None:
     """Return the bucket's address in obstore's words, None where s3fs would be led on to another region."""
     region = client.meta.region_name
     region = "us-east-1" if region in (None, "aws-global") else region
     is_virtual = address.netloc.startswith(f"{bucket}.")
     where: dict[str, Any] = {"region": region, "virtual_hosted_style_request": is_virtual}
     if (address.hostname or "").endswith(_AWS):
-        found = await fs._call_s3("head_bucket", Bucket=bucket)
+        try:
+            found = await fs._call_s3("head_bucket", Bucket=bucket)
+        except (PermissionError, FileNotFoundError):
+            # (To ask may need a right that the calls themselves do not.)
+            return None
         if found.get("BucketRegion", region) != region:
             return None
     if not (address.hostname or "").endswith(".s3.amazonaws.com"):
@@ -194,13 +203,20 @@ def _words(key: str, secret: str, token: str | None, ends: datetime | None = Non
     return {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": ends}
 
 
-def _roots(fs: Any) -> bytes:
-    """Return the certificates that s3fs's client trusts: images of containers may have none of the system's."""
-    from botocore.httpsession import where
+def _own_roots(fs: Any) -> str:
+    """Return the file of certificates that a person names for s3fs's client, "" for none."""
+    return fs.session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or ""
 
-    path = fs.session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or where()
-    with open(path, "rb") as file:
-        return file.read()
+
+async def _trusts(client: ObstoreClient) -> bool:
+    """Tell whether a server with a certificate of a person's own is believed: Python takes some that Rust refuses."""
+    try:
+        await client.fetch("carryover-asks-who-is-there", 0, memoryview(bytearray(1)))
+    except StoreFailed as error:
+        return "InvalidCertificate" not in str(error)
+    except FileNotFoundError:
+        return True
+    return True
 
 
 def _slices(view: memoryview, part: int) -> Iterator[memoryview]:
@@ -222,6 +238,7 @@ def _named(bucket: str, key: str, *, is_put: bool = False) -> Iterator[None]:
         text = str(error).partition("\n")[0]
         code = next((found[1] for found in (_CODE.search(text), _STATUS.search(text)) if found), "")
         said = text.partition(": <?xml")[0].partition("<Error>")[0].rstrip(": ")
+        why = code or next((" ".join(found[0].split()) for found in [_REASON.search(str(error))] if found), "")
         if isinstance(error, FileNotFoundError) and not is_put:
             raise FileNotFoundError(f"s3://{bucket}/{key}") from None
-        raise StoreFailed(f"{said}{f': {code}' if code else ''}", code=code) from None
+        raise StoreFailed(f"{said}{f': {why}' if why else ''}", code=code) from None

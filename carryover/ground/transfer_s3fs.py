@@ -16,11 +16,19 @@ _TRIES = 3
 
 
 class S3fsClient:
-    """Carries the objects of one bucket by the calls of an s3fs file system."""
+    """Carries the objects of one bucket by the calls of an s3fs file system.
+
+    It has one of its own: of the same options, but that payloads are not signed unless a person wants that. To hash
+    them in the event loop holds all others up; digests of ours prove them when they are read.
+    """
 
     def __init__(self, fs: Any, bucket: str) -> None:
-        self.loop: asyncio.AbstractEventLoop = fs.loop
-        self._fs, self._bucket = fs, bucket
+        config = fs.storage_options.get("config_kwargs") or {}
+        unsigned = {**config, "s3": {"payload_signing_enabled": False, **(config.get("s3") or {})}}
+        self._fs = type(fs)(**{**fs.storage_options, "config_kwargs": unsigned})
+        self._fs.retries = fs.retries
+        self._bucket = bucket
+        self.loop: asyncio.AbstractEventLoop = self._fs.loop
 
     async def fetch(self, key: str, start: int, buffer: memoryview) -> Part:
         """Fill the buffer from `start` on; an answer that breaks off is asked for again."""

@@ -144,7 +144,7 @@ def write_model(
             folder.write(name, data)
         size = sum(tensor.size for tensor in weights.values())
         words = f"writing {WEIGHTS} to {folder.uri}"
-        with folder.open_write(WEIGHTS) as file, bars.bar(words, total=size, unit=bars.BYTES) as shown:
+        with folder.open_write(WEIGHTS, size=size) as file, bars.bar(words, total=size, unit=bars.BYTES) as shown:
             for piece in weights_pieces(weights):
                 file.write(piece)
                 shown.add(memoryview(piece).nbytes)
@@ -181,7 +181,7 @@ class Found:
         """
         want = self.card.files[name]
         try:
-            data = self.folder.read(name)
+            data = self.folder.read(name, large=name == WEIGHTS)
         except FileNotFoundError:
             raise Damaged(f"{self.folder.at(name)}: missing") from None
         if len(data) != want.size or Hasher(data).hexdigest() != want.blake3:

@@ -71,7 +71,7 @@ def _read(folder: Store, name: str) -> "dict[str, Tensor]":
     import torch
     from safetensors.torch import load
 
-    data = folder.read(name)
+    data = folder.read(name, large=True)
     if name.endswith(".safetensors"):
         return load(data)
     hf_source.check_torch(torch.__version__)

@@ -45,7 +45,7 @@ def proxy(s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[F
     with FaultyProxy(s3_env["AWS_ENDPOINT_URL"]) as proxy:
         quick = {"connect_timeout": 1, "read_timeout": 1, "retries": {"total_max_attempts": 2}}
         monkeypatch.setattr(storage, "S3_OPTIONS", {"endpoint_url": proxy.url, "config_kwargs": quick})
-        monkeypatch.setattr(storage, "_CALL_SECONDS", 10.0)
+        monkeypatch.setattr(storage, "_CALL_SECONDS", 20.0)
         monkeypatch.setattr(storage, "_SLOWEST_BYTES_A_SECOND", 64 << 20)
         yield proxy
 

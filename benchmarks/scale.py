@@ -105,6 +105,9 @@ def _life(home: RunHome, tally: Tally) -> dict[str, Tally]:
         "checkpoint ls": lambda: (home.commits(), home.finish_records(), home.latest_claim()),
         "checkpoint ls --all": lambda: list(home.log.scan()),
     }
+    if not home.store.local and home.log.head().number > RECORDS[1]:
+        # 100,000 requests one after the other tell no more than 1,000 do.
+        del readers["checkpoint ls --all"]
     found: dict[str, Tally] = {}
     for name, read in readers.items():
         with tally.during() as found[name]:

@@ -1,10 +1,12 @@
 """The log: one writer a number, answers that got lost, links that must hold."""
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
 
+from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import LAST, Damaged, record_name
 from carryover.checkpoint.log import Head, Log, decode
@@ -48,6 +50,46 @@ def test_head_is_found_past_what_the_hint_knows(home: RunHome) -> None:
     assert home.log.head().number == second.number
     home.store.write(LAST, b"no record at all")
     assert home.log.head().number == second.number
+
+
+class Listed(Log):
+    """The slow way to the end of the log: all of it is listed, each time."""
+
+    def _newest_copied(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_head_is_what_a_listing_of_all_of_it_gives(home: RunHome, seed: int) -> None:
+    """Whatever is lost or changed in the log, and whatever last.ckpt is a copy of."""
+    chance, commits = random.Random(seed), []
+    for step in range(4):
+        writer = start(home)
+        commits += [save(writer, 2 * step + 1), save(writer, 2 * step + 2)]
+    for _ in range(chance.randrange(4)):
+        claim(home, owner="me")
+    last = home.log.numbers()[-1]
+    assert home.log.head() == Listed(home.store).head() and home.log.head().number == last
+    copies = [commit.data for commit in commits] + [b"", b"{}", flip(commits[-1].data)]
+    for _ in range(6):
+        name = record_name(chance.randrange(last + 1))
+        if home.store.exists(name):
+            spoil(home, name, chance.choice([flip, lambda _: None, lambda data: data[:-1]]))
+        home.store.write(LAST, chance.choice(copies))
+        assert home.log.head() == Listed(home.store).head()
+
+
+def test_a_hole_behind_the_newest_commit_does_not_end_the_log(home: RunHome) -> None:
+    save(start(home), 1)
+    for _ in range(5):
+        claim(home, owner="me")
+    last = home.log.head()
+    for number in (last.number - 1, last.number - 3, last.number - 2):
+        home.store.delete(record_name(number))
+        assert home.log.head().number == last.number
+    # Or the next attempt would write into it.
+    writer = claim(home, owner="me")
+    assert writer and writer.handoff()["number"] == last.number + 1
 
 
 def test_lost_race_is_superseded(store: Store) -> None:

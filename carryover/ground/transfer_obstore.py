@@ -9,10 +9,12 @@ process that has used obstore would wait for threads that it does not have.
 """
 
 import asyncio
+import atexit
 import contextlib
 import importlib.util
 import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,8 +43,11 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 # Where nobody answered, the reason stands deep in what the error shows of itself.
 _REASON = re.compile(r'(?:message|error): "([^"]+)"|(InvalidCertificate\(\s*\w+)|\b(TimedOut)\b')
 _STATUS = re.compile(r"status code: (\d{3})")
-# The process whose obstore has threads by now.
+_ENDING_SECONDS, _SETTLED_SECONDS = 5.0, 0.05
+# The process whose obstore has threads by now, and what they are doing.
 _used_by: int | None = None
+_going: set["asyncio.Task[Any]"] = set()
+_is_ending = False
 
 
 def refused(fs: Any) -> str:
@@ -135,6 +140,8 @@ async def _connect(fs: Any, bucket: str, loop: asyncio.AbstractEventLoop) -> Obs
     from botocore.httpsession import where as where_roots
     from obstore.store import S3Store
 
+    if _used_by is None:
+        atexit.register(_end)
     _used_by = os.getpid()
     who: dict[str, Any] = {"skip_signature": True} if fs.anon else {"skip_signature": False}
     provider: Any = None if fs.anon else _Credentials(fs, await _credentials(fs))
@@ -224,6 +231,17 @@ def _slices(view: memoryview, part: int) -> Iterator[memoryview]:
         yield view[start : start + part]
 
 
+def _end() -> None:
+    """Stop all transfers before the interpreter ends: threads of Rust that come back to it later abort the process."""
+    global _is_ending
+    _is_ending = True
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while _used_by == os.getpid() and _going and time.monotonic() < deadline:
+        for task in list(_going):
+            task.get_loop().call_soon_threadsafe(task.cancel)
+        time.sleep(_SETTLED_SECONDS)
+
+
 @contextlib.contextmanager
 def _named(bucket: str, key: str, *, is_put: bool = False) -> Iterator[None]:
     """Raise obstore's errors as the kinds that s3fs raises, with what the store said of them and no more.
@@ -232,6 +250,10 @@ def _named(bucket: str, key: str, *, is_put: bool = False) -> Iterator[None]:
     """
     from obstore.exceptions import BaseError
 
+    task = asyncio.current_task()
+    if _is_ending or task is None:
+        raise StoreFailed("this process is ending")
+    _going.add(task)
     try:
         yield
     except (BaseError, FileNotFoundError) as error:
@@ -242,3 +264,5 @@ def _named(bucket: str, key: str, *, is_put: bool = False) -> Iterator[None]:
         if isinstance(error, FileNotFoundError) and not is_put:
             raise FileNotFoundError(f"s3://{bucket}/{key}") from None
         raise StoreFailed(f"{said}{f': {why}' if why else ''}", code=code) from None
+    finally:
+        _going.discard(task)

@@ -159,6 +159,11 @@ class RemoteFolder:
             with self._opened_write(name) as file:
                 yield file
 
+    def carrier(self) -> str:
+        """Return the name of what carries bulk bytes here."""
+        found = self._client("bulk")
+        return found[0].name if found else "fsspec"
+
     def children(self, folder: str, kind: str) -> list[str]:
         """Return the names of the files or folders directly in a folder."""
         top = self.at(folder)

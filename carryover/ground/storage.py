@@ -229,6 +229,10 @@ class Store:
         with open(path, "wb") as target:
             _copy(pieces, target, name, "" if self.local else "downloading", size)
 
+    def carrier(self) -> str:
+        """Return the name of the library that carries bulk bytes, "" on a local disk."""
+        return "" if isinstance(self._folder, LocalFolder) else self._folder.carrier()
+
     def names(self, folder: str = "") -> list[str]:
         """Return the names of the files directly in a folder, sorted; none when there is no such folder."""
         return sorted(self._folder.children(folder, "file"))

@@ -51,6 +51,7 @@ class Client(Protocol):
         FileNotFoundError: from `fetch`, when there is no such object.
     """
 
+    name: str
     loop: asyncio.AbstractEventLoop
 
     async def fetch(self, key: str, start: int, buffer: memoryview) -> Part:

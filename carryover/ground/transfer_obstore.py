@@ -66,6 +66,8 @@ def refused(fs: Any) -> str:
 class ObstoreClient:
     """Carries the objects of one bucket."""
 
+    name = "obstore"
+
     def __init__(self, fs: Any, bucket: str, loop: asyncio.AbstractEventLoop, stores: tuple[Any, Any]) -> None:
         self.loop = loop
         self._fs, self._bucket = fs, bucket

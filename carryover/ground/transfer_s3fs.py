@@ -22,6 +22,8 @@ class S3fsClient:
     them in the event loop holds all others up; digests of ours prove them when they are read.
     """
 
+    name = "s3fs"
+
     def __init__(self, fs: Any, bucket: str) -> None:
         config = fs.storage_options.get("config_kwargs") or {}
         unsigned = {**config, "s3": {"payload_signing_enabled": False, **(config.get("s3") or {})}}

@@ -187,7 +187,7 @@ def _speed(probe: Store, place: Store) -> Finding:
         began = time.monotonic()
         probe.write("speed", data)
         written = time.monotonic()
-        whole = probe.read("speed") == data
+        whole = probe.read("speed", large=True) == data
         done = time.monotonic()
     except Exception as error:
         return Finding("store speed", FAIL, first_line(error), f"8 MB can't be carried to {place.uri} and back",
@@ -195,7 +195,8 @@ def _speed(probe: Store, place: Store) -> Finding:
     if not whole:
         return Finding("store speed", FAIL, "8 MB came back changed", "the way to the store spoils it", "damaged")
     there, back = _SIZE / max(written - began, 1e-6), _SIZE / max(done - written, 1e-6)
-    text = f"{size(there)}/s written, {size(back)}/s read"
+    by = f", by {probe.carrier()}" if probe.carrier() else ""
+    text = f"{size(there)}/s written, {size(back)}/s read{by}"
     slow = min(there, back) < _SLOW
     mend = "saves of large models will take long; checkpoints follow their cost (docs/reliability.md)" if slow else ""
     return Finding("store speed", WARN if slow else OK, text, mend)

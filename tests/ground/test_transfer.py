@@ -5,6 +5,7 @@ import json
 import os
 import random
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -247,6 +248,30 @@ def test_a_choice_that_cannot_be_had_is_said(s3_store_uri: str, monkeypatch: pyt
     # obstore would refuse this name.
     store.fs.pipe_file(f"{store.uri}//odd", b"1")
     assert b"".join(store.pieces("/odd")) == b"1"
+
+
+READS_FOR_EVER = """
+import sys, threading, time
+from carryover.ground.storage import open_store
+
+store, size, once = open_store(sys.argv[1]), int(sys.argv[2]), threading.Event()
+
+def read():
+    while True:
+        store.read_into("a", bytearray(size))
+        once.set()
+
+threading.Thread(target=read, daemon=True).start()
+once.wait(60)
+"""
+
+
+def test_a_process_ends_in_the_middle_of_a_transfer(store: Store, data: bytes) -> None:
+    store.write("a", data)
+    ended = subprocess.run(
+        [sys.executable, "-c", READS_FOR_EVER, store.uri, str(SIZE)], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
 
 
 def test_a_forked_child_leaves_obstore_alone(s3_store_uri: str, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import json
 import math
 import re
 import statistics
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ def _floor(goal: Mapping[str, Any]) -> str:
 
 
 def _why(goal: Mapping[str, Any]) -> str:
-    beside = f" Best other program: {goal['peer'].rstrip('.')}." if goal["peer"] else ""
+    beside = f" Other programs: {goal['peer'].rstrip('.')}." if goal["peer"] else ""
     why = goal["why"].strip()
     return f"{why[:1].upper()}{why[1:].rstrip('.')}.{beside}"
 
@@ -185,7 +186,7 @@ def _distances(results: Mapping[str, Result]) -> dict[str, float]:
             bound = float(re.sub(r"[^0-9.e-]", "", _asked(goal).split()[1])) if goal["ours"] else 0.0
             if bound:
                 far = bound / goal["ours"] if _asked(goal).startswith(">=") else goal["ours"] / bound
-                found[f"{goal['row']}  {goal['what'][:48]}"] = far
+                found[f"{goal['row']}  {textwrap.shorten(goal['what'], 44, placeholder=' ..')}"] = far
     return dict(sorted(found.items()))
 
 
@@ -209,17 +210,31 @@ def _topic(name: str, result: Result | None) -> str:
 
 def _tables(topic: str, group: str, figures: Figures) -> Iterator[str]:
     names = list(dict.fromkeys(figure for values in figures.values() for figure in values))
-    for at in range(0, len(names), COLUMNS):
-        columns = names[at : at + COLUMNS]
-        head = f"| {_cell(group) or 'program'} | {' | '.join(map(heading, columns))} |"
-        rows = [
-            f"| {_cell(arm)} | {' | '.join(told(one, values[one]) if one in values else '' for one in columns)} |"
-            for arm, values in figures.items()
-            if any(one in values for one in columns)
-        ]
-        yield "\n".join([head, "|" + " --- |" * (len(columns) + 1), *rows])
+    # Many figures of few arms: a line a figure, so that a phone need not be turned.
+    turned = len(names) > COLUMNS >= len(figures)
+    shown = [figures] if turned else [_part(figures, names[at : at + COLUMNS]) for at in range(0, len(names), COLUMNS)]
+    for part in shown:
+        columns = list(dict.fromkeys(figure for values in part.values() for figure in values))
+        cells = [[_cell(arm), *(_told(values, one) for one in columns)] for arm, values in part.items()]
+        lines = [[_cell(group) or "program", *map(heading, columns)], *cells]
+        yield _table([list(column) for column in zip(*lines, strict=True)] if turned else lines)
     if figure := _plotted(figures):
         yield f"![{heading(figure)}, {group or topic}]({PICTURES}/{picture(topic, group)})"
+
+
+def _part(figures: Figures, names: Sequence[str]) -> Figures:
+    """These figures alone, of the arms that have one of them."""
+    part = {arm: {name: values[name] for name in names if name in values} for arm, values in figures.items()}
+    return {arm: values for arm, values in part.items() if values}
+
+
+def _told(values: Mapping[str, Sequence[float]], figure: str) -> str:
+    return told(figure, values[figure]) if figure in values else ""
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, "|" + " --- |" * len(lines[0]), *rows])
 
 
 def _plotted(figures: Figures) -> str:

@@ -28,9 +28,10 @@ def bars(path: Path, title: str, values: Mapping[str, Spread], ours: Sequence[st
         positive = [value for value in medians if value > 0]
         if len(positive) == len(medians) and max(positive) > 30 * min(positive):
             axes.set_xscale("log")
+            _plain(axes)
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
-        axes.set_title(title, loc="left", fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=9)
         _save(figure, path)
 
 
@@ -47,10 +48,20 @@ def distances(path: Path, values: Mapping[str, float]) -> None:
         for name in names:
             axes.plot(values[name], name, "o", color=OURS if values[name] <= 1 else "#c62828")
         axes.set_xscale("log")
+        _plain(axes)
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
-        axes.set_title("measured over asked: left of the line is reached", loc="left", fontsize=9)
+        figure.suptitle("measured over asked: left of the line is reached", x=0.01, ha="left", fontsize=9)
         _save(figure, path)
+
+
+def _plain(axes: Any) -> None:
+    """A logarithmic axis with numbers as people write them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -39,7 +39,7 @@ def results(tmp_path: Path) -> dict[str, page.Result]:
 def test_a_goal_stands_beside_its_bound_and_its_floor(results: dict[str, page.Result]) -> None:
     text = page.page(results)
     assert "| b | loop blocked on disk | **0.25** (0.2 to 0.31): missed | <= 0.1 | 0 |" in text
-    assert "(#saves)): The lock | of a dict. Best other program: torch.save 14." in text
+    assert "(#saves)): The lock | of a dict. Other programs: torch.save 14." in text
     # A row that nobody measured is not left out.
     assert "| d | throughput of the object store over a raw client | not measured yet | | |" in text
     assert "Not measured yet: `python -m benchmarks.throughput`." in text

@@ -1,14 +1,18 @@
 """The least that two gloo ranks must do before their first optimizer step: the yardstick for `carryover train-ddp`.
 
 Started by torchrun. Same imports, model, rows and micro-batch as the trainer it is compared with, and nothing else: no
-recipe, no store, no resume, no validation, no sharding. Rank 0 writes the wall clock of its first optimizer step to the
-file named by CARRYOVER_FIRST_STEP_FILE, and prints where the time went.
+recipe, no store, no validation, no sharding. Rank 0 writes the wall clock of its first optimizer step to the file named
+by CARRYOVER_FIRST_STEP_FILE, and prints where the time went.
+
+With --state it goes on from a checkpoint of weights and AdamW's moments first, or leaves one behind with --save: as
+scripts do it, with torch.save on a file that fsspec opens, or with torch.distributed.checkpoint.
 """
 
 import argparse
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 STARTED = time.time()
 
@@ -43,6 +47,9 @@ def main() -> None:
     flags.add_argument("--text", required=True)
     flags.add_argument("--label", required=True)
     flags.add_argument("--batch", type=int, required=True)
+    flags.add_argument("--state", default="", help="URI of a checkpoint to go on from")
+    flags.add_argument("--save", default="", help="URI to leave a checkpoint at")
+    flags.add_argument("--how", choices=("torch_save", "dcp"), default="torch_save")
     asked = flags.parse_args()
     torch.manual_seed(0)
     dist.init_process_group("gloo")
@@ -57,6 +64,8 @@ def main() -> None:
     read = time.time()
     network = DistributedDataParallel(Classifier(asked.model, len(classes)))
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    if asked.state:
+        load(asked.how, asked.state, network, optimizer)
     built = time.time()
     torch.nn.functional.cross_entropy(network(tokens), targets).backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -72,7 +81,49 @@ def main() -> None:
             "step": stepped - built,
         }
         print(f"bare: {ranks} ranks: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in parts.items()))
+    if asked.save:
+        save(asked.how, asked.save, network, optimizer)
     dist.destroy_process_group()
+
+
+def save(how: str, uri: str, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Writes model and optimizer state; rank 0 alone with torch.save, all ranks with DCP."""
+    import fsspec
+    from torch.distributed.checkpoint import state_dict_saver
+    from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
+
+    if how == "dcp":
+        state_dict_saver.save(_state(network, optimizer), storage_writer=FsspecWriter(uri))
+    elif dist.get_rank() == 0:
+        opened: Any = fsspec.open(uri, "wb")
+        with opened as file:
+            torch.save({"model": network.state_dict(), "optimizer": optimizer.state_dict()}, file)
+
+
+def load(how: str, uri: str, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Puts back what `save` wrote, in every rank."""
+    import fsspec
+    from torch.distributed.checkpoint import state_dict_loader
+    from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
+    from torch.distributed.checkpoint.state_dict import set_state_dict
+
+    if how == "dcp":
+        state = _state(network, optimizer)
+        state_dict_loader.load(state, storage_reader=FsspecReader(uri))
+        set_state_dict(network, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+        return
+    opened: Any = fsspec.open(uri, "rb")
+    with opened as file:
+        found = torch.load(file, weights_only=True)
+    network.load_state_dict(found["model"])
+    optimizer.load_state_dict(found["optimizer"])
+
+
+def _state(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    from torch.distributed.checkpoint.state_dict import get_state_dict
+
+    model, moments = get_state_dict(network, optimizer)
+    return {"model": model, "optimizer": moments}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from carryover.ground.errors import WrongInput
 from carryover.launch import ranks
 from carryover.launch.imports import Imports
 from carryover.launch.ranks import Ending, check_torchrun, run_ranks
+from tests.conftest import CarryoverCli
+from tests.train.attempts import SMALL, dataset
 
 # A module that says who imports it, and one that asks for another at its own import as transformers does for scipy.
 LOUD = "import os, pathlib\npathlib.Path(os.environ['SAID'], str(os.getpid())).touch()\n"
@@ -56,6 +58,19 @@ def test_a_new_process_that_is_killed_is_told_from_one_that_failed(
         do = {"do": {"0": "wait", "1": what}}
         assert run_ranks("tests.support.launch_rank", do, ranks=2, scratch=scratch, grace_seconds=5).exit_code == code
     assert json.loads((scratch / "lost.json").read_text())["1"] == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_both_ways_train_the_same_bits(tmp_path: Path) -> None:
+    card, cli, models = dataset(tmp_path / "data"), CarryoverCli(tmp_path), set()
+    recipe = {**SMALL, "optimization.max_epochs": 1}
+    settings = [word for name, value in recipe.items() for word in ("--set", f"{name}={value}")]
+    for way in ranks.STARTS:
+        where = ["--dataset", card.at, "--store", tmp_path / way, "--output", tmp_path, "--nproc-per-node", 2]
+        ended = cli("train-ddp", *where, *settings, env={ranks.START_VARIABLE: way})
+        assert ended.rc == 0, ended.stderr
+        models.add(Path(json.loads((tmp_path / "result.json").read_text())["uri"]).name)
+    assert len(models) == 1
 
 
 def test_spared_modules_look_absent_to_others_and_are_there_for_who_names_them(modules: Path) -> None:

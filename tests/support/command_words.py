@@ -1,7 +1,7 @@
 """Owns what is known of commands that stand in a page: the words, flags, recipe keys and parameters that they may have.
 
 carryover train-ddp --dataset URI --set optimization.max_epochs=3    command, flags, key of --set, of --param
-make demo        python -m benchmarks.first_step                     verb, module
+make demo        python -m benchmarks.resume                         verb, module
 """
 
 import functools

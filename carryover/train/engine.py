@@ -19,7 +19,7 @@ from carryover.data.loader import Batch
 from carryover.data.order import key
 from carryover.ground import dist
 from carryover.models.layers import frozen_names
-from carryover.train.optim import build_optimizer, load_state_tensors, set_rate, state_tensors
+from carryover.train.optim import build_optimizer, load_state_tensors, set_rate, state_tensors, update_of
 from carryover.train.sections import Optimization
 
 MODEL = "model"
@@ -101,6 +101,7 @@ class Engine:
         self._world = dist.world()
         self._wrapped = dist.wrap(self.network, device)
         self._optimizer = build_optimizer(self.network, config)
+        self._update = update_of(self._optimizer)
         self._trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self._prepare, self._losses = self._cast(prepare), self._cast(self._forward)
         # What a loader gives is on the CPU, in the precision of 32 bits.
@@ -141,7 +142,7 @@ class Engine:
             self._scaler.step(self._optimizer)
             self._scaler.update()
         else:
-            self._optimizer.step()
+            self._update()
         return StepResult(tuple(sums), norm, tracked)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:

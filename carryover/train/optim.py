@@ -7,6 +7,7 @@ A group is the parameters of one rate and one decay. Its `scale` is its part of 
     ""                 1 for all
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -59,6 +60,15 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of the next step; it is never taken from a restored optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
+
+
+def update_of(optimizer: Optimizer) -> Callable[[], object]:
+    """Return what does one update: the optimizer's `step`, without what torch puts around it for profilers and hooks.
+
+    Nobody registers a hook on ours, and a label that no profiler reads costs a sixth of a small network's update.
+    """
+    step: Any = type(optimizer).step
+    return functools.partial(step.__wrapped__, optimizer) if getattr(step, "hooked", False) else optimizer.step
 
 
 def state_tensors(optimizer: Optimizer, network: nn.Module) -> dict[str, Tensor]:

@@ -87,7 +87,9 @@ def main() -> None:
             values, contents = channel.receive()
             channel.send(_answered(getattr(desk, values.pop("do")), values, contents))
     except Closed:
-        return
+        sys.stderr.flush()
+        # All is answered; threads of a store's client need not be waited for.
+        os._exit(0)
 
 
 def _answered(act: Any, values: Mapping[str, Any], contents: Mapping[str, bytes]) -> Mapping[str, Any]:

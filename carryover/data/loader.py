@@ -33,6 +33,8 @@ Targets = Callable[[pa.Table], np.ndarray]
 _PR_SET_PDEATHSIG = 1
 # So many rows in a row may be unusable before it is said that the data are.
 TRIES = 50
+# Bytes of an array up to which a pipe is cheaper than shared memory.
+SMALL = 1 << 18
 # Micro-batches of an evaluation that are grouped by length together: more would hardly pad less.
 WINDOW = 16
 
@@ -196,18 +198,24 @@ class MicroBatches(Dataset[Batch]):
         raise WrongInput(f"{TRIES} rows one after the other cannot be used: {why}")
 
 
-def load(micros: Iterable[Micro], batches: MicroBatches, *, workers: int) -> Iterator[Batch]:
-    """Yield the named micro-batches in their order, prepared by `workers` processes or, with 0, right here."""
+def load(micros: Iterable[Micro], batches: MicroBatches, *, workers: int, pinned: bool = False) -> Iterator[Batch]:
+    """Yield the named micro-batches in their order, prepared by `workers` processes or, with 0, right here.
+
+    Args:
+        pinned: whether tensors lie in memory that a GPU reads by itself; only then does `Batch.to` not wait.
+    """
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=micros,
         num_workers=workers,
-        collate_fn=_as_is,  # pyright: ignore[reportArgumentType]
+        collate_fn=_sent,  # pyright: ignore[reportArgumentType]
         worker_init_fn=_die_with_parent if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    for micro, features, targets, rows in loader:
+        tensors = {name: _received(part, pinned) for name, part in features.items()}
+        yield Batch(micro, tensors, _received(targets, pinned), rows)
 
 
 def steps(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
@@ -225,8 +233,22 @@ def is_lost_worker(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DataLoader worker" in str(error) and "killed by signal" in str(error)
 
 
-def _as_is(batch: Batch) -> Batch:
-    return batch
+def _sent(batch: Batch) -> tuple[Micro, dict[str, Tensor | np.ndarray], Tensor | np.ndarray, np.ndarray]:
+    """Return a batch as it goes from one process to another: what is small as bytes.
+
+    A tensor goes by shared memory of its own, which costs both sides about a millisecond whatever its size.
+    """
+
+    def light(tensor: Tensor) -> Tensor | np.ndarray:
+        return tensor.numpy() if tensor.nbytes <= SMALL else tensor
+
+    features = {name: light(tensor) for name, tensor in batch.features.items()}
+    return batch.micro, features, light(batch.targets), batch.rows
+
+
+def _received(part: Tensor | np.ndarray, pinned: bool) -> Tensor:
+    tensor = torch.from_numpy(part) if isinstance(part, np.ndarray) else part
+    return tensor.pin_memory() if pinned else tensor
 
 
 def _die_with_parent(worker: int) -> None:

@@ -56,7 +56,7 @@ class SplitValidator:
         )
         mine = predict(
             self._engine.network,
-            loader.load(micros, self._batches, workers=self._workers),
+            loader.load(micros, self._batches, workers=self._workers, pinned=self._engine.device.type == "cuda"),
             self._parts.task,
             device=self._engine.device,
             dtype=self._engine.dtype,

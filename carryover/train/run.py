@@ -270,6 +270,7 @@ def _training(
         seed=recipe.seed,
         by_length=parts.preprocessing.padded if env.group_by_length else (),
     )
+    pinned = engine.device.type == "cuda"
     micros = loader.training_micros(
         rows=rows,
         epoch=state.epoch,
@@ -284,7 +285,7 @@ def _training(
         limits=limits,
         curve=curve,
         engine=engine,
-        steps=loader.steps(loader.load(micros, batches, workers=env.num_workers)),
+        steps=loader.steps(loader.load(micros, batches, workers=env.num_workers, pinned=pinned)),
         saver=saver,
         reporter=reporter,
         validator=validator_of(splits["validation"], parts, engine, recipe, metric) if validates else None,

@@ -35,7 +35,7 @@ def loaders(settings: Flat) -> list[Any]:
     seen: list[Any] = []
     load = loader.load
 
-    def watched(micros: Any, batches: Any, *, workers: int) -> Any:
+    def watched(micros: Any, batches: Any, *, workers: int, pinned: bool) -> Any:
         listed = list(micros) if not batches.training else micros
         sizes = [] if batches.training else [one.last - one.first for one in listed]
         seen.append((batches.training, workers, sizes))

@@ -160,8 +160,12 @@ def test_an_evaluation_is_grouped_in_windows(texts: Rows, world: int, monkeypatc
     assert [found[place] for place in range(12)] == [wanted[at : at + 2] for at in range(0, ROWS, 2)]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_worker_processes_change_nothing(split: Rows, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "small"), [(0, 1 << 18), (1, 1 << 18), (2, 0)])
+def test_worker_processes_change_nothing(
+    split: Rows, workers: int, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither their number nor the way that a batch takes from them: through a pipe, or by shared memory."""
+    monkeypatch.setattr("carryover.data.loader.SMALL", small)
     batches = MicroBatches(split, features, targets, training=True, seed=5)
     micros = training_micros(rows=ROWS, epoch=1, position=4, batch_size=8, micro_size=3, rank=0, world=1)
     found = [step for step, _ in zip(steps(load(micros, batches, workers=workers)), range(6), strict=False)]

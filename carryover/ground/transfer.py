@@ -29,7 +29,7 @@ IN_FLIGHT = 16
 EMPTY = "InvalidRange"
 # S3 allows 10,000 parts to an object.
 _MOST_PARTS = 9000
-_GIVING_UP_SECONDS = 10.0
+_GIVING_UP_SECONDS, _SETTLED_SECONDS = 10.0, 0.01
 Content = Bytes | Iterator[Bytes] | AsyncIterator[Bytes]
 Seconds = Callable[[int], float]
 Result = TypeVar("Result")
@@ -101,9 +101,12 @@ def fetching(
             version = part.version
             yield buffer[: part.count], part.total
     finally:
-        # (Nothing may be written into the caller's memory after this.)
         for _, fetch in waiting:
             fetch.cancel()
+        if waiting:
+            # Nothing may be written into the caller's memory after this, nor hold it.
+            with contextlib.suppress(TimeoutError):
+                _wait(_begin(client, asyncio.sleep(_SETTLED_SECONDS)), 1.0)
 
 
 def put(client: Client, key: str, content: Bytes | Iterator[Bytes], size: int, *, seconds: Seconds) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from carryover.ground.errors import StoreFailed
 from carryover.ground.transfer import EMPTY, IN_FLIGHT, PART, Content, Part
@@ -30,7 +30,7 @@ _OPTIONS = {"anon", "key", "secret", "token", "endpoint_url", "profile", "use_ss
             "cache_regions", "max_concurrency", "default_fill_cache", "default_cache_type"}  # fmt: skip
 _CLIENT = {"region_name", "endpoint_url", "use_ssl"}
 _CONFIG = {"connect_timeout", "read_timeout", "retries", "max_pool_connections", "request_checksum_calculation",
-           "response_checksum_validation", "signature_version", "region_name"}  # fmt: skip
+           "response_checksum_validation", "region_name"}  # fmt: skip
 _S3 = {"addressing_style", "payload_signing_enabled", "use_accelerate_endpoint", "use_dualstack_endpoint",
        "us_east_1_regional_endpoint"}  # fmt: skip
 _AWS = ("amazonaws.com", "amazonaws.com.cn")
@@ -133,11 +133,13 @@ async def _connect(fs: Any, bucket: str, loop: asyncio.AbstractEventLoop) -> Obs
     global _used_by
     await fs.set_session()
     client = await fs.get_s3(bucket)
-    if client.meta.config.proxies or client.meta.config.client_cert:
+    times = client.meta.config
+    if times.proxies or times.client_cert or not (fs.anon or times.signature_version == "s3v4"):
         return None
     address = urlsplit(await client.generate_presigned_url("head_bucket", Params={"Bucket": bucket}))
-    place = await _place(fs, bucket, client, address)
-    if place is None:
+    region = client.meta.region_name
+    region = "us-east-1" if region in (None, "aws-global") else region
+    if await _is_elsewhere(fs, bucket, region, address):
         return None
     from botocore.httpsession import where as where_roots
     from obstore.store import S3Store
@@ -147,8 +149,12 @@ async def _connect(fs: Any, bucket: str, loop: asyncio.AbstractEventLoop) -> Obs
     _used_by = os.getpid()
     who: dict[str, Any] = {"skip_signature": True} if fs.anon else {"skip_signature": False}
     provider: Any = None if fs.anon else _Credentials(fs, await _credentials(fs))
-    config: Any = {**place, **who, "unsigned_payload": True, "request_payer": fs.requester_pays}
-    times = client.meta.config
+    config: Any = {
+        **place(bucket, region, address),
+        **who,
+        "unsigned_payload": True,
+        "request_payer": fs.requester_pays,
+    }
     plain: dict[str, Any] = {"allow_http": True, "connect_timeout": timedelta(seconds=times.connect_timeout)}
     if address.scheme == "https":
         # (Images of containers may have no certificates of the system's.)
@@ -165,23 +171,29 @@ async def _connect(fs: Any, bucket: str, loop: asyncio.AbstractEventLoop) -> Obs
     return made if address.scheme != "https" or not _own_roots(fs) or await _trusts(made) else None
 
 
-async def _place(fs: Any, bucket: str, client: Any, address: Any) -> dict[str, Any] | None:
-    """Return the bucket's address in obstore's words, None where s3fs would be led on to another region."""
-    region = client.meta.region_name
-    region = "us-east-1" if region in (None, "aws-global") else region
-    is_virtual = address.netloc.startswith(f"{bucket}.")
-    where: dict[str, Any] = {"region": region, "virtual_hosted_style_request": is_virtual}
-    if (address.hostname or "").endswith(_AWS):
-        try:
-            found = await fs._call_s3("head_bucket", Bucket=bucket)
-        except (PermissionError, FileNotFoundError):
-            # (To ask may need a right that the calls themselves do not.)
-            return None
-        if found.get("BucketRegion", region) != region:
-            return None
-    if not (address.hostname or "").endswith(".s3.amazonaws.com"):
-        where["endpoint"] = f"{address.scheme}://{address.netloc}"
-    return where
+async def _is_elsewhere(fs: Any, bucket: str, region: str, address: SplitResult) -> bool:
+    """Tell whether s3fs would be led on to another region, or it can't be known. Only AWS leads on."""
+    if not (address.hostname or "").endswith(_AWS):
+        return False
+    try:
+        found = await fs._call_s3("head_bucket", Bucket=bucket)
+    except (PermissionError, FileNotFoundError):
+        # (To ask may need a right that the calls themselves do not.)
+        return True
+    return found.get("BucketRegion", region) != region
+
+
+def place(bucket: str, region: str, address: SplitResult) -> dict[str, Any]:
+    """Return in obstore's words where a bucket is, from the address that botocore signs for it."""
+    # The bucket is the last part of the path, or else the first of the host.
+    base, slash, last = address.path.rstrip("/").rpartition("/")
+    is_virtual = not (slash and last == bucket)
+    # Signed in advance, an address names no region.
+    host = re.sub(r"\bs3\.amazonaws\.com$", f"s3.{region}.amazonaws.com", address.netloc)
+    endpoint = f"{address.scheme}://{host}{address.path.rstrip('/') if is_virtual else base}"
+    # (The second one is what a variable of the environment would set, and counts more than the first.)
+    places = {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+    return {"region": region, "virtual_hosted_style_request": is_virtual, **places}
 
 
 async def _credentials(fs: Any) -> Any:

@@ -10,8 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import botocore.session
 import pytest
+from botocore.config import Config
 
 from carryover.ground import failures, remote_folder, storage, transfer, transfer_obstore
 from carryover.ground.digests import Hasher, digest
@@ -229,6 +233,30 @@ def test_credentials_and_endpoint_of_a_profile(
     buffer = bytearray(SIZE)
     assert store.read_into("a", buffer) == SIZE and buffer == data
     assert asked.read_text() == "x", "one session's credentials serve both clients"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "endpoint", "how", "leads_to", "is_virtual"),
+    [
+        ("abc", None, {}, "https://abc.s3.eu-central-1.amazonaws.com", True),
+        ("a.b", None, {}, "https://s3.eu-central-1.amazonaws.com", False),
+        ("abc", None, {"use_dualstack_endpoint": True}, "https://abc.s3.dualstack.eu-central-1.amazonaws.com", True),
+        ("minio", "http://minio.svc:9000", {}, "http://minio.svc:9000", False),
+        ("abc", "http://host:1/before", {}, "http://host:1/before", False),
+        ("abc", "http://ceph.example", {"addressing_style": "virtual"}, "http://abc.ceph.example", True),
+    ],
+)
+def test_a_bucket_is_where_botocore_signs_for(
+    monkeypatch: pytest.MonkeyPatch, bucket: str, endpoint: str | None, how: dict, leads_to: str, is_virtual: bool
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    words: dict[str, Any] = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "eu-central-1"}
+    config = Config(s3=how)
+    client = botocore.session.get_session().create_client("s3", endpoint_url=endpoint, config=config, **words)
+    address = urlsplit(client.generate_presigned_url("head_bucket", Params={"Bucket": bucket}))
+    place = transfer_obstore.place(bucket, client.meta.region_name, address)
+    assert (place["endpoint"], place["virtual_hosted_style_request"]) == (leads_to, is_virtual)
 
 
 def test_a_choice_that_cannot_be_had_is_said(s3_store_uri: str, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:

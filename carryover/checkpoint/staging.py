@@ -7,6 +7,7 @@
 Only an update writes weights and optimizer state; they stand still in between. Where something else writes them (a
 network that changes a parameter in its forward pass), torch's version counters tell, except for writes through `.data`:
 so the first copy of an attempt is taken while training stands still, and compared bit by bit right before the update.
+(A network that begins to write through `.data` later than that is not found out.)
 """
 
 import ctypes

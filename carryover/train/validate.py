@@ -37,7 +37,9 @@ class Predicted:
     losses: np.ndarray | None = None
 
     def in_row_order(self) -> "Predicted":
-        """Return the same, sorted by row."""
+        """Return the same, sorted by row; nothing is copied where it is."""
+        if (np.diff(self.rows) > 0).all():
+            return self
         order = np.argsort(self.rows, kind="stable")
         losses = None if self.losses is None else self.losses[order]
         return Predicted(self.logits[order], self.targets[order], self.rows[order], losses)

@@ -17,6 +17,7 @@ import threading
 import traceback
 from pathlib import Path
 
+from carryover.ground.console import warn
 from carryover.launch import forked, hardware, ranks
 from carryover.launch.imports import Imports
 from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
@@ -48,12 +49,14 @@ def main() -> None:
 
 def _start(module: str, spec_file: Path) -> list[str]:
     """Return torchrun's flags for how ranks are started; for forked ones all is imported here and now."""
-    way = os.environ.get(ranks.START_VARIABLE) or ("fork" if _may_fork() else "exec")
-    if way == "fork":
+    asked = os.environ.get(ranks.START_VARIABLE)
+    if (asked or ("fork" if _may_fork() else "exec")) == "fork":
         os.environ.setdefault(_NVML, "1")
         Imports.from_json(json.loads(spec_file.read_text()).get("imports", {})).load()
         if not _has_threads():
             return ["--start-method=fork", "--run-path", str(Path(forked.__file__)), module, str(spec_file)]
+        if asked:
+            warn(f"{ranks.START_VARIABLE}=fork: what is imported has started threads or a GPU; ranks are new processes")
     return ["-m", module, str(spec_file)]
 
 

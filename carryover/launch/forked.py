@@ -12,7 +12,9 @@ import runpy
 import signal
 import sys
 import traceback
+from pathlib import Path
 
+from carryover.launch import ranks
 from carryover.launch.hardware import has_gpus
 from carryover.launch.processes import AGENT_VARIABLE, die_with_parent
 
@@ -41,19 +43,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if heard:
         _end_by(signal.SIGTERM)
-    if os.WIFSIGNALED(status):
-        _end_by(os.WTERMSIG(status))
     if code := os.waitstatus_to_exitcode(status):
-        os._exit(code)
+        number = int(os.environ["RANK"])
+        ranks.report_lost(Path(spec_file).parent, {number: code}, name=f"lost-{number}")
+        _end_by(-code) if code < 0 else os._exit(code)
 
 
 def _be_rank(module: str, spec_file: str) -> None:
-    for number in _HEARD:
-        signal.signal(number, signal.SIG_DFL)
-    if _can_use_no_gpu():
-        os.execv(sys.executable, [sys.executable, "-u", "-m", module, spec_file])
     code = 1
     try:
+        for number in _HEARD:
+            signal.signal(number, signal.SIG_DFL)
+        if _can_use_no_gpu():
+            os.execv(sys.executable, [sys.executable, "-u", "-m", module, spec_file])
         sys.argv = [module, spec_file]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0

@@ -6,7 +6,7 @@
     scratch/
       spec.json                        what the ranks are to do
       rank-0.json ..                   each rank's pid at its start, its exit code and words at its end
-      lost.json                        ranks that torchrun saw fail, first of all, and their exit codes
+      lost.json, lost-0.json ..        ranks that were seen to fail, first of all, and their exit codes
       progress                         the newest optimizer step, rewritten in place
 
 torchrun exits with 1 whatever its workers return, so the ranks' own files decide. A rank that ends for a reason it can
@@ -194,9 +194,13 @@ def report_end(scratch: Path, rank: int, exit_code: int, message: str, trouble: 
     _write(scratch, rank, words)
 
 
-def report_lost(scratch: Path, codes: Mapping[int, int]) -> None:
-    """Say which ranks torchrun saw fail, with their exit codes (minus the signal); called in torchrun's process."""
-    (scratch / "lost.json").write_text(json.dumps(codes))
+def report_lost(scratch: Path, codes: Mapping[int, int], *, name: str = "lost") -> None:
+    """Say which ranks were seen to fail, with their exit codes (minus the signal); called in torchrun's process, or in
+    the one between it and a forked rank, which knows before torchrun has written at length about it.
+    """
+    temporary = scratch / f".{name}.json"
+    temporary.write_text(json.dumps(codes))
+    temporary.replace(scratch / f"{name}.json")
 
 
 def _has_failed(scratch: Path) -> bool:
@@ -285,8 +289,8 @@ def _ending(code: int, scratch: Path, ranks: int, *, stopped: bool, first: int =
 
 def _lost(silent: list[int], scratch: Path) -> str:
     """Return words for ranks that ended without any; those that torchrun saw first are what ended the others."""
-    path = scratch / "lost.json"
-    codes = {int(rank): code for rank, code in json.loads(path.read_text()).items()} if path.exists() else {}
+    seen = [json.loads(path.read_text()) for path in scratch.glob("lost*.json")]
+    codes = {int(rank): code for found in seen for rank, code in found.items()}
     first = [rank for rank in silent if codes.get(rank)] or silent
     code = codes.get(first[0], 0)
     them = "them" if len(first) > 1 else "it"

@@ -232,7 +232,7 @@ def main() -> None:
         figures,
         list(_goals(figures, modes)),
         notes=(
-            f"bytes are counted, not timed: {server.kind}'s own count of what came in, whatever else runs beside it",
+            f"bytes are counted before the server ({server.kind}) and not timed: other work beside it changes nothing",
             "AutoMM 1.6.3 keeps its three best and the last one, whole: 4 states by its rule (top_k 3, save_last)",
         ),
         peers=programs.versions("lightning", "trainer"),

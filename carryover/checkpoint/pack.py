@@ -98,7 +98,7 @@ def pieces(tensors: Sequence[RawTensor], *, save: str) -> Iterator[bytes | bytea
         yield tensor.data
 
 
-def parse(data: bytes | memoryview) -> dict[str, RawTensor]:
+def parse(data: bytes | bytearray | memoryview) -> dict[str, RawTensor]:
     """Return key -> tensor of a safetensors file; the tensors are views of `data`.
 
     Raises:

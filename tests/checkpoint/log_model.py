@@ -73,9 +73,9 @@ class FaultyStore(Store):
     def delete(self, name: str) -> None:
         self._change(lambda: super(FaultyStore, self).delete(name))
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, large: bool = False) -> bytes:
         self._look()
-        return super().read(name)
+        return super().read(name, large=large)
 
     def info(self, name: str) -> dict[str, Any]:
         self._look()

@@ -48,9 +48,8 @@ TOPICS = {
         "Whole trainings",
         "One job in every program: MiniLM learns two classes of short texts, batch 16, with a validation and a\n"
         "checkpoint of weights and optimizer every 15 steps, the best and the last one kept. The clock is the same in\n"
-        "all: a hook of torch behind the optimizer's step, from the 16th to the 61st, so that three validations and\n"
-        "checkpoints are in it; CPU is that of all processes. *loop alone* has neither; *bare* has a tutorial's\n"
-        "`torch.save`.",
+        "all: behind the optimizer's step, from the 16th to the 61st, so that three validations and checkpoints are\n"
+        "in it; CPU is that of all processes. *loop alone* has neither; *bare* has a tutorial's `torch.save`.",
     ),
     "stall": Topic(
         "Saves",

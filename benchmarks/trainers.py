@@ -71,6 +71,7 @@ def _arms(job: Job, folder: Path) -> tuple[list[Arm], dict[str, str]]:
         Arm("loop alone", lambda: _other(job, folder, "", "loop-alone")),
         Arm("bare", lambda: _other(job, folder, "", "bare")),
         Arm("carryover", lambda: _carryover(job, folder)),
+        Arm("carryover, no pictures", lambda: _carryover(job, folder, {"CARRYOVER_CURVES_SECONDS": "0"})),
     ]
     absent: dict[str, str] = {}
     for name, environment in OTHERS.items():
@@ -134,7 +135,7 @@ def _other(job: Job, folder: Path, environment: str, program: str) -> Mapping[st
     return _clocked(job, folder, run)
 
 
-def _carryover(job: Job, folder: Path) -> Mapping[str, float]:
+def _carryover(job: Job, folder: Path, more: Mapping[str, str] | None = None) -> Mapping[str, float]:
     settings = {
         "model.names": "[hf_text]",
         "model.hf_text.checkpoint_name": job.model,
@@ -162,7 +163,8 @@ def _carryover(job: Job, folder: Path) -> Mapping[str, float]:
 
     def run(out: Path, env: dict[str, str]) -> float:
         flags = ["--dataset", dataset, "--store", str(out / "store"), "--output", str(out / "made")]
-        measured([sys.executable, "-m", "carryover", "train-ddp", *flags, "--nproc-per-node", "1", *words], env=env)
+        command = [sys.executable, "-m", "carryover", "train-ddp", *flags, "--nproc-per-node", "1", *words]
+        measured(command, env={**env, **(more or {})})
         return abs(float(json.loads((out / "made" / "result.json").read_text())["metrics"]["val_log_loss"]))
 
     return _clocked(job, folder, run)
@@ -182,7 +184,10 @@ def _clocked(job: Job, folder: Path, run: Callable[[Path, dict[str, str]], float
         "BENCH_CLOCK_PARENT": str(os.getpid()),
     }
     loss = run(out, env)
-    first, last = (json.loads(line) for line in notes.read_text().splitlines())
+    lines = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    if (seen := [line["step"] for line in lines]) != [job.every + 1, job.steps]:
+        raise RuntimeError(f"the clock saw the steps {seen}, not {job.every + 1} and {job.steps}")
+    first, last = lines
     samples = (last["step"] - first["step"]) * job.batch
     return {
         "samples_per_second": samples / (last["wall_s"] - first["wall_s"]),
@@ -193,7 +198,10 @@ def _clocked(job: Job, folder: Path, run: Callable[[Path, dict[str, str]], float
 
 
 def _write(figures: Figures, absent: dict[str, str], *, quick: bool) -> None:
-    notes = [f"rows have {LENGTH + 2} tokens; carryover and AutoMM tokenise while they train"]
+    notes = [
+        f"rows have {LENGTH + 2} tokens; carryover and AutoMM tokenise while they train",
+        "carryover draws its report and curves after validations, 15 seconds apart at least, in a process of its own",
+    ]
     if quick:
         notes.append("a quick run: one repeat of a few steps, no warm-up")
     goals = [_goal(figures)] if any(name in figures for name in OTHERS) else []

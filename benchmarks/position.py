@@ -4,7 +4,7 @@ python -m benchmarks.position [--quick]                                    bench
 
 Arrow file of N rows, a byte each, in record batches of 65,536 rows as prepare-data cuts them; its pages in memory
     carryover      Rows.open, MicroBatches, load, next: all that a start does about its data, global batch 128 in
-                   micro-batches of 8; medians over 16 starts, each a batch further on
+                   micro-batches of 8; medians over 64 starts, each a batch further on
 row numbers without a file (benchmarks/peers/place.py)
     others         the program's own way to the place, batches of 8; streaming reads files of its own
 figures            at 0 % and at 50 % of epoch 1 and of epoch 3: seconds and CPU seconds to the first batch, and by
@@ -24,7 +24,7 @@ from benchmarks.children import measured
 from benchmarks.peers.place import measure
 from benchmarks.peers.programs import Absent, python_of, run_in, versions
 
-BATCH, MICRO, STARTS = 128, 8, 16
+BATCH, MICRO, STARTS = 128, 8, 64
 GROUP = 65_536
 SIZES = (10**4, 10**6, 10**7, 10**8)
 # Program -> its environment, and the most rows it is given.

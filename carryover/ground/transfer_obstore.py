@@ -36,6 +36,7 @@ _S3 = {"addressing_style", "payload_signing_enabled", "use_accelerate_endpoint",
 _AWS = ("amazonaws.com", "amazonaws.com.cn")
 # obstore asks for credentials again five minutes before they end; s3fs's renew themselves ten minutes before.
 _CREDENTIALS_MINUTES = 6
+_CREDENTIALS_SECONDS = 60.0
 _SLOWEST_BYTES_A_SECOND = 1 << 20
 # Larger pieces of an answer come in memory that the system has to clear first.
 _PIECE = 2 << 20
@@ -207,15 +208,20 @@ async def _credentials(fs: Any) -> Any:
 
 
 class _Credentials:
-    """Gives obstore the credentials that s3fs would sign with at this moment."""
+    """Gives obstore the credentials that s3fs would sign with at this moment.
+
+    Not as a coroutine: the parts of an upload run where obstore finds no event loop to await one on.
+    """
 
     def __init__(self, fs: Any, found: Any) -> None:
         self._fs, self._found = fs, found
 
-    async def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:
         if self._found is None:
             return _words(self._fs.key, self._fs.secret, self._fs.token)
-        now = await self._found.get_frozen_credentials()
+        # obstore asks from a thread of its own.
+        asked = asyncio.run_coroutine_threadsafe(self._found.get_frozen_credentials(), self._fs.loop)
+        now = asked.result(_CREDENTIALS_SECONDS)
         ends = datetime.now(UTC) + timedelta(minutes=_CREDENTIALS_MINUTES)
         return _words(now.access_key, now.secret_key, now.token, ends)
 

@@ -235,6 +235,21 @@ def test_credentials_and_endpoint_of_a_profile(
     assert asked.read_text() == "x", "one session's credentials serve both clients"
 
 
+def test_credentials_that_end_in_the_middle_of_an_upload(
+    s3_store_uri: str, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part of an object asks for them anew."""
+    monkeypatch.setenv(remote_folder.CHOICE, "obstore")
+    monkeypatch.setattr(transfer_obstore, "_CREDENTIALS_MINUTES", 1)
+    # (A file system of its own, which has no credentials yet.)
+    monkeypatch.setattr(storage, "S3_OPTIONS", {"config_kwargs": {"read_timeout": 21}})
+    store = open_store(s3_store_uri)
+    store.write("a", data)
+    with store.open_write("b") as file:
+        file.write(data)
+    assert store.read("a", large=True) == store.read("b", large=True) == data
+
+
 @pytest.mark.parametrize(
     ("bucket", "endpoint", "how", "leads_to", "is_virtual"),
     [

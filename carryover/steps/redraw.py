@@ -7,7 +7,8 @@
 matplotlib lives in that process alone: no rank waits for a picture, and nobody who stops does. It ends at once when the
 training ends in any other way than by finishing, and by itself after DRAWING_SECONDS. Trouble with it is one warning.
 
-CARRYOVER_CURVES_SECONDS=60 says how often at most; 0 for no pictures, and a report at the end only.
+CARRYOVER_CURVES_SECONDS=60 says how often at most; 0 for no pictures, and a report at the end only. Unless somebody
+says so, drawing takes a fiftieth of the time at most: it shares the cores with training.
 """
 
 import contextlib
@@ -44,6 +45,7 @@ DRAWING_SECONDS = 120.0
 _LOOK_EVERY_SECONDS = 1.0
 # After a validation people look: then it may be that part of the time earlier.
 _SOONER = 4
+_MOST_OF_TIME = 1 / 50
 _CHECK = b'"val_'
 # Beside the copy of this attempt's lines: those of the attempts before it, as far as they count.
 _EARLIER = "earlier.jsonl"
@@ -165,6 +167,8 @@ class _Redraws:
     def __init__(self, home: RunHome, copy: Path, *, attempt: int, output: str, every: float) -> None:
         self._home, self._copy, self._attempt, self._output = home, copy, attempt, output
         self._every = every
+        # Until then nothing is drawn, on the monotonic clock; who names an interval has it.
+        self._rests, self._rests_until = VARIABLE not in os.environ, 0.0
         self._end = threading.Event()
         self._warned = False
         self._thread = threading.Thread(target=self._run, name="curves", daemon=True)
@@ -178,8 +182,9 @@ class _Redraws:
     def _run(self) -> None:
         size, drawn_at = 0, time.monotonic()
         while not self._end.wait(_LOOK_EVERY_SECONDS):
-            waited = time.monotonic() - drawn_at
-            if waited < self._every / _SOONER:
+            now = time.monotonic()
+            waited = now - drawn_at
+            if waited < self._every / _SOONER or now < self._rests_until:
                 continue
             fresh = _since(self._copy, size)
             if fresh and (waited >= self._every or _CHECK in fresh):
@@ -188,6 +193,8 @@ class _Redraws:
                 except OSError as error:  # No process, no file: a machine at its limits.
                     self._warn(first_line(error))
                 size, drawn_at = size + len(fresh), time.monotonic()
+                if self._rests:
+                    self._rests_until = drawn_at + (drawn_at - now) / _MOST_OF_TIME
 
     def _draw(self) -> None:
         earlier = self._copy.with_name(_EARLIER)

@@ -187,7 +187,8 @@ def _kill_five_times(job: Job, *, seed: int, total: int) -> None:
             ended = not tree.wait_until(lambda at=tree.started + instant: time.monotonic() > at or job.commits() > 0)
             where = f"{instant:.2f} s after the start"
         else:
-            more = chance.randint(1, max(1, (total - before) // (KILLS - kill + 1)))
+            # A busy machine saves far less often than every other step: an attempt may end soon after a few commits.
+            more = chance.randint(1, max(1, min(2, (total - before) // (KILLS - kill + 1))))
             delay = chance.uniform(0, 0.25)
             ended = not tree.wait_until(lambda goal=before + more: job.commits() >= goal)
             time.sleep(delay)

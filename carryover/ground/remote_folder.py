@@ -239,7 +239,9 @@ def client_of(fs: Any, bucket: str, *, is_plain: bool = True) -> transfer.Client
     """
     choice = os.environ.get(CHOICE, "")
     if choice not in ("", "obstore", "fsspec"):
-        raise WrongInput(f"{CHOICE}: {choice!r} is unknown; give obstore or fsspec, or leave it out")
+        raise WrongInput(
+            f"{CHOICE}: {choice!r} is unknown; give obstore or fsspec, or leave it out", trouble="wrong-value"
+        )
     # (File systems of equal options are equal, so they can't be told apart as keys of a table.)
     made: dict[tuple[str, str], transfer.Client] = vars(fs).setdefault("_carryover_clients", {})
     kind = "fsspec" if choice == "fsspec" or not is_plain else choice
@@ -255,7 +257,7 @@ def _made(fs: Any, bucket: str, kind: str) -> transfer.Client:
             return client
         why = f"{bucket} is reached through a proxy, a certificate or a region that only s3fs can follow"
     if kind == "obstore":
-        raise WrongInput(f"{CHOICE}=obstore: {why}; leave it out, and s3fs carries the bytes")
+        raise WrongInput(f"{CHOICE}=obstore: {why}; leave it out, and s3fs carries the bytes", trouble="wrong-value")
     return transfer_s3fs.S3fsClient(fs, bucket)
 
 

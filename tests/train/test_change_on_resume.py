@@ -32,8 +32,9 @@ KEYS = recipes.keys()
 ALONE = ("distiller.teacher", "optimization.extra_trainable_params", "model.sam.ignore_label")
 FIXED = sorted(name for name, info in KEYS.items() if info.identity and not info.mutable and name not in ALONE)
 MAY = sorted(name for name, info in KEYS.items() if info.identity and info.mutable)
-# What a small run can't show, as only backbones have layers, or bits are the same either way: see tests/effects.
-ELSEWHERE = ("optimization.lr_decay", "env.compile.")
+# What a small run can't show, as only backbones have layers, or bits are the same either way: see tests/effects. Texts
+# that are grouped need a text model: see test_text_resume.py.
+ELSEWHERE = ("optimization.lr_decay", "env.compile.", "env.group_by_length")
 # A preset stands for other keys, each with a policy of its own: see test_presets.py.
 FREE = sorted(name for name, info in KEYS.items() if not info.identity and name != "presets")
 # DESIGN: model and data never change in a run. A key of any other section says what may become of it.

@@ -1,6 +1,8 @@
 """A training on texts with all that is random in it: killed, resumed with less memory, the same bits in the end."""
 
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,17 @@ def test_a_resume_with_other_memory_ends_with_the_same_bits(tmp_path):
     assert not loaded.assembly.branches[0].config.gradient_checkpointing
     treatment = loaded.preprocessing.branches["hf_text"].treatment  # type: ignore[attr-defined]
     assert treatment.normalize and treatment.stochastic_chunk
+
+
+def test_a_resume_may_group_no_longer_and_trains_on_the_same_global_batches(tmp_path: Path) -> None:
+    keys = {"optimization.max_epochs": 2, "checkpoint.every_steps": 1, "data.record_samples": True}
+    values = {"model.hf_text.checkpoint_name": str(save_tiny_bert(tmp_path / "bert")), **keys}
+    run = Run(pairs(tmp_path), str(tmp_path / "grouped"), values, tmp_path / "one")
+    with pytest.raises(Killed):
+        run.go(kill_after=2)
+    shutil.copytree(run.store, tmp_path / "not")
+    other = replace(run, store=str(tmp_path / "not"), scratch=tmp_path / "two")
+    run.go()
+    other.go(env__group_by_length=False)
+    assert other.global_batches() == run.global_batches()
+    assert other.tensors() != run.tensors()

@@ -259,7 +259,8 @@ def test_two_ranks_with_a_text_model_are_preempted_and_go_on(
 
     def ended_at_commit(number: int, end: Callable[[processes.Tree], None]) -> str:
         """Starts, ends it when the log has a commit at or past `number`; returns what it said."""
-        tree = processes.start(carryover_cli.command(*training("broken")), said=tmp_path / "said.txt", cwd=tmp_path)
+        command, env = carryover_cli.command(*training("broken")), {"TMPDIR": str(tmp_path)}
+        tree = processes.start(command, said=tmp_path / "said.txt", cwd=tmp_path, env=env)
         try:
             assert tree.wait_until(lambda: _newest_commit(store) >= number)
             end(tree)
@@ -269,7 +270,7 @@ def test_two_ranks_with_a_text_model_are_preempted_and_go_on(
             tree.kill()
         return tree.text()
 
-    assert "error: run " in ended_at_commit(1, lambda tree: tree.kill_one(_rank_pid(tree, 1)))
+    assert "error: run " in ended_at_commit(1, lambda tree: tree.kill_one(_rank_pid(tree, tmp_path, 1)))
     reached = _newest_commit(store)
     assert "all is saved at step" in ended_at_commit(reached + 2, lambda tree: tree.process.send_signal(signal.SIGTERM))
     ended = carryover_cli(*training("broken"))
@@ -287,11 +288,8 @@ def _newest_commit(store: Store) -> int:
     return commits[-1].number if commits else -1
 
 
-def _rank_pid(tree: processes.Tree, rank: int) -> int:
-    """The pid of a rank, by its command and its environment."""
-    for pid in tree.living():
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        if b"carryover.train.rank" in command and f"RANK={rank}".encode() in variables:
-            return pid
-    raise AssertionError(f"no rank {rank} among {tree.living()}")
+def _rank_pid(tree: processes.Tree, folder: Path, rank: int) -> int:
+    """The pid of a rank, as it said it itself in an attempt's folder; one that was forked has no environment to ask."""
+    said = [json.loads(file.read_text())["pid"] for file in folder.glob(f"carryover-*/rank-{rank}.json")]
+    (pid,) = set(said).intersection(tree.living())
+    return pid

@@ -179,7 +179,7 @@ def _checkpoint(items: dict[str, Any]) -> Any:
             return items
 
         def load_state_dict(self, *_: Any, **__: Any) -> None:
-            raise NotImplementedError
+            raise NotImplementedError  # its base class asks for it, and nothing is loaded here
 
     return Items()
 

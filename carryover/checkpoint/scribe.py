@@ -37,7 +37,7 @@ _ERRORS = {error.exit_code: error for error in (WrongInput, NoProgress, RunAgain
 _LAST_SECONDS = 10.0
 
 
-class StoreFailed(Exception):
+class FailedThere(Exception):
     """The store failed under the writing process; `ours` is what that means, and the message is its first line."""
 
     def __init__(self, said: str, ours: CarryoverError) -> None:
@@ -72,6 +72,18 @@ class Saved:
     step: int
     epoch: int
     size: int
+
+
+def who_writes() -> str:
+    """Return who is asked to write: "process" or "thread".
+
+    Raises:
+        WrongInput: for anything else.
+    """
+    asked = os.environ.get(VARIABLE, PROCESS)
+    if asked not in (PROCESS, THREAD):
+        raise WrongInput(f"{VARIABLE}: {asked!r}; must be {PROCESS} or {THREAD}", trouble="wrong-value")
+    return asked
 
 
 def commit(
@@ -110,10 +122,7 @@ class Scribe:
         self._desk: _Desk | None = None
         self._arena: Arena | None = None
         self._told = False
-        asked = os.environ.get(VARIABLE, PROCESS)
-        if asked not in (PROCESS, THREAD):
-            raise WrongInput(f"{VARIABLE}: {asked!r}; must be {PROCESS} or {THREAD}", trouble="wrong-flags")
-        self._wanted = asked == PROCESS and writer.home.store.scheme != "memory"
+        self._wanted = who_writes() == PROCESS and writer.home.store.scheme != "memory"
 
     @property
     def settled(self) -> bool:
@@ -143,7 +152,7 @@ class Scribe:
         """Make a commit; it exists when this returns.
 
         Raises:
-            StoreFailed, OSError, or the store's own kind: when the store failed.
+            FailedThere, OSError, or the store's own kind: when the store failed.
             Superseded: when another attempt owns the run.
             RunAgain: when the writing process was lost.
         """
@@ -254,4 +263,4 @@ def _answer(desk: _Desk, values: Mapping[str, Any], contents: Mapping[str, bytes
 
 def _error(*, said: str, message: str, trouble: str, exit_code: int, store: bool) -> Exception:
     ours = _ERRORS.get(exit_code, CarryoverError)(message, trouble=trouble)
-    return StoreFailed(said, ours) if store else ours
+    return FailedThere(said, ours) if store else ours

@@ -20,6 +20,7 @@ from carryover.carry.transfer import placed
 from carryover.checkpoint.claims import claim
 from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.log import Record
+from carryover.checkpoint.scribe import who_writes
 from carryover.data.mix import NothingNew
 from carryover.ground import storage
 from carryover.ground.config import check
@@ -134,6 +135,7 @@ def train_ddp(
     check(grace_seconds >= 0, "--grace-seconds", grace_seconds, "0 or above")
     check(resume in RESUME, "--resume", resume, f"one of {', '.join(RESUME)}")
     redraw.every_seconds()
+    who_writes()
     if output:
         # Written to last of all: a place that is not possible must not come out after hours of training.
         storage.scheme_of(output)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from carryover.checkpoint.scribe import Saved, StoreFailed
+from carryover.checkpoint.scribe import FailedThere, Saved
 from carryover.ground import failures
 from carryover.ground.console import warn
 from carryover.ground.errors import CarryoverError, RunAgain, Superseded
@@ -77,6 +77,6 @@ class Behind:
 
 def _meaning(error: Exception) -> tuple[str, CarryoverError | None]:
     """Return what a failed save said, and what that means where it is the store's failure."""
-    if isinstance(error, StoreFailed):
+    if isinstance(error, FailedThere):
         return str(error), error.ours
     return first_line(error), failures.of_store(error)

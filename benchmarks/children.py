@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +57,7 @@ def measured(
 
     Raises RuntimeError when it fails or is late, with the end of what it said; with check off, its code tells.
     """
-    _adopt_orphans()
-    known = _children()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with orphans_adopted() as known, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.perf_counter()
         child = subprocess.Popen(
             command, env={**os.environ, **(env or {})}, stdout=out, stderr=err, cwd=cwd, start_new_session=True
@@ -71,7 +69,7 @@ def measured(
         wall = time.perf_counter() - began
         late.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
-        cpu = usage.ru_utime + usage.ru_stime + _reap(known)
+        cpu = usage.ru_utime + usage.ru_stime + reap(known)
         texts = [_text(stream) for stream in (out, err)]
     ended = Child(wall, cpu, peak[0], child.returncode, *texts)
     if check and ended.code:
@@ -90,16 +88,26 @@ def _kill(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+@contextmanager
+def orphans_adopted() -> Iterator[set[int]]:
+    """Descendants whose parent ends come to this process while the body runs; yields the children it had before.
+
+    Not for longer: whoever waits for an orphan to be gone would wait for a zombie here, which nobody reaps.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield _children()
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def _children() -> set[int]:
     return {int(word) for path in Path("/proc/self/task").glob("*/children") for word in path.read_text().split()}
 
 
-def _reap(known: set[int], patience: float = 30.0) -> float:
-    """CPU seconds of the orphans that came here; they get `patience` seconds to end, then a SIGKILL."""
+def reap(known: set[int], patience: float = 30.0) -> float:
+    """CPU seconds of the orphans that came here beside the `known` children; they get `patience` seconds to end, then a SIGKILL."""
     cpu, deadline = 0.0, time.monotonic() + patience
     while orphans := _children() - known:
         for pid in orphans:

@@ -88,8 +88,6 @@ def main() -> None:
             goals += goals_of(found, count)
             figures |= {f"{count} ranks / {name}": values for name, values in found.items()}
     notes = ["wall_s and cpu_s end at the first optimizer step that is new; the checkpoint lies on the local disk"]
-    if any(load > (os.cpu_count() or 1) for load in os.getloadavg()):
-        notes.append("measured beside other work")
     arms.write("resume", "python -m benchmarks.resume" + " --quick" * asked.quick, figures, goals, notes)
 
 
@@ -180,8 +178,7 @@ def to_first_step(
     note = bench.folder / "first-step"
     note.unlink(missing_ok=True)
     over = until or (lambda: note.exists() and bool(note.read_text()))
-    children._adopt_orphans()
-    with tempfile.TemporaryFile() as said:
+    with children.orphans_adopted() as known, tempfile.TemporaryFile() as said:
         began = time.time()
         child = subprocess.Popen(
             command,
@@ -201,7 +198,7 @@ def to_first_step(
             os.killpg(child.pid, signal.SIGKILL)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
-        cpu = usage.ru_utime + usage.ru_stime + children._reap(set())
+        cpu = usage.ru_utime + usage.ru_stime + children.reap(known)
     stepped = float(note.read_text()) if note.exists() else time.time()
     return {"first_step_s": stepped - began, "cpu_s": cpu}
 

@@ -31,7 +31,8 @@ class Classifier(torch.nn.Module):
 
     def __init__(self, folder: str, classes: int) -> None:
         super().__init__()
-        self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+        # A pooler that nothing reads takes no step, and DCP finds no moments for it.
+        self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder), add_pooling_layer=False)
         self.encoder.load_state_dict(load_file(Path(folder) / "model.safetensors"), strict=False)
         self.head = torch.nn.Linear(self.encoder.config.hidden_size, classes)
 

@@ -107,7 +107,10 @@ def _children() -> set[int]:
 
 
 def reap(known: set[int], patience: float = 30.0) -> float:
-    """CPU seconds of the orphans that came here beside the `known` children; they get `patience` seconds to end, then a SIGKILL."""
+    """CPU seconds of the orphans that came here beside the `known` children.
+
+    They get `patience` seconds to end, then a SIGKILL.
+    """
     cpu, deadline = 0.0, time.monotonic() + patience
     while orphans := _children() - known:
         for pid in orphans:

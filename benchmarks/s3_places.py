@@ -16,12 +16,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote
 
 from tests.support.s3_server import free_port
 
 DELAY_S, BYTES_A_SECOND = 0.025, 80e6
 _PIECE = 1 << 18
 _TAIL = b"\r\n\r\n"
+_LISTED = "<ETag>&quot;x&quot;</ETag><LastModified>2026-11-22T00:00:00.000Z</LastModified>"
 
 
 @contextmanager
@@ -80,11 +82,15 @@ class Memory:
         """Answer one connection until it ends."""
         while (asked := self._read(client)) is not None:
             time.sleep(self._delay)
-            if asked.method in ("GET", "HEAD"):
+            if asked.method == "GET" and "list-type=2" in asked.query:
+                answer = self._listing(asked)
+            elif asked.method in ("GET", "HEAD"):
                 self._give(client, asked)
+                continue
             else:
                 answer = self._take(asked)
-                client.sendall(_head("200 OK", len(answer)) + answer)
+            status = "412 Precondition Failed" if answer is None else "200 OK"
+            client.sendall(_head(status, len(answer or b"")) + (answer or b""))
 
     def _read(self, client: socket.socket) -> Request | None:
         start = b""
@@ -109,15 +115,24 @@ class Memory:
             at += count
             pace.wait(count)
         path, _, query = target.partition("?")
-        return Request(method, path, query, headers, body)
+        return Request(method, unquote(path), query, headers, body)
 
-    def _take(self, asked: Request) -> bytes:
+    def _take(self, asked: Request) -> bytes | None:
+        """Do what is asked; None where the name is taken that is to be new."""
         upload = re.search("uploadId=([^&]+)", asked.query)
         part = re.search("partNumber=([0-9]+)", asked.query)
         if asked.method == "PUT" and upload and part:
             self._uploads[upload[1]][int(part[1])] = asked.body
         elif asked.method == "PUT":
+            if "if-none-match" in asked.headers:
+                return b"" if self._objects.setdefault(asked.path, asked.body) is asked.body else None
             self._objects[asked.path] = asked.body
+        elif asked.method == "DELETE":
+            self._objects.pop(asked.path, None)
+        elif asked.method == "POST" and asked.query.startswith("delete"):
+            for name in re.findall("<Key>([^<]+)</Key>", asked.body.decode()):
+                self._objects.pop(f"{asked.path.rstrip('/')}/{name}", None)
+            return _xml("DeleteResult")
         elif asked.method == "POST" and upload:
             parts = self._uploads.pop(upload[1])
             self._objects[asked.path] = b"".join(parts[number] for number in sorted(parts))
@@ -127,6 +142,20 @@ class Memory:
             self._uploads[name] = {}
             return _xml("InitiateMultipartUploadResult", Bucket="b", Key="k", UploadId=name)
         return b""
+
+    def _listing(self, asked: Request) -> bytes:
+        query = {name: values[0] for name, values in parse_qs(asked.query).items()}
+        bucket, prefix, after = f"{asked.path.rstrip('/')}/", query.get("prefix", ""), query.get("start-after", "")
+        keys = sorted(key.removeprefix(bucket) for key in list(self._objects) if key.startswith(bucket + prefix))
+        files, folders = "", dict[str, None]()
+        for key in keys:
+            if (end := key.find("/", len(prefix))) >= 0 and "delimiter" in query:
+                folders[key[: end + 1]] = None
+            elif key > after:
+                size = len(self._objects[bucket + key])
+                files += f"<Contents><Key>{key}</Key><Size>{size}</Size>{_LISTED}</Contents>"
+        files += "".join(f"<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>" for name in folders)
+        return _xml("ListBucketResult", Name="b", Prefix=prefix, IsTruncated="false", KeyCount=len(keys), inner=files)
 
     def _give(self, client: socket.socket, asked: Request) -> None:
         found = self._objects.get(asked.path)
@@ -184,8 +213,8 @@ def _head(status: str, length: int, more: str = "") -> bytes:
     return f'HTTP/1.1 {status}\r\nETag: "x"\r\n{stamp}{more}Content-Length: {length}\r\n\r\n'.encode()
 
 
-def _xml(name: str, **fields: str) -> bytes:
-    inner = "".join(f"<{key}>{value}</{key}>" for key, value in fields.items())
+def _xml(name: str, *, inner: str = "", **fields: object) -> bytes:
+    inner = "".join(f"<{key}>{value}</{key}>" for key, value in fields.items()) + inner
     return f'<?xml version="1.0"?><{name}>{inner}</{name}>'.encode()
 
 

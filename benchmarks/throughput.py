@@ -92,7 +92,7 @@ class Raw:
     ) -> http.client.HTTPResponse:
         host = urlsplit(self.endpoint).netloc
         if not hasattr(self._local, "connection"):
-            self._local.connection = http.client.HTTPConnection(host)
+            self._local.connection = http.client.HTTPConnection(host, timeout=120)
         self._local.connection.request(method, _presigned(method, host, key, query), body, dict(headers or {}))
         answer = self._local.connection.getresponse()
         if answer.status >= 300:

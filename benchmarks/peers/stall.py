@@ -7,7 +7,8 @@ one copy of the state into memory that is there already (`memcpy_s`), by one thr
     quiet steps   save   steps beside it until all is written ........   quiet steps   save ...
     blocked_s     how long the loop stood still in the save, and where it waits for a copy
     longer_s      that, and how much longer the steps beside it took than the quiet ones
-    main_cpu_s    CPU of this process over that time, less that of as many quiet steps
+    main_cpu_s    CPU of this process over that time, less what its main thread used in the steps: the save's own
+    slower_cpu_s  CPU that the steps took more than quiet ones: memory that is shared with whoever writes, no work
 """
 
 import json
@@ -219,41 +220,45 @@ def memcpy(state: list[Tensor]) -> tuple[float, float]:
 
 def measure(step: Callable[[], None], saves: Saves, hook: Hook, count: int) -> dict[str, float]:
     """Run the loop, saving `count` times after one save that does not count; returns medians over the saves."""
-    waited = [0.0]
+    waited = [0.0, 0.0]
 
     def before_update() -> None:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.thread_time()
         saves.before_update()
         waited[0] += time.perf_counter() - began
+        waited[1] += time.thread_time() - used
 
     quiet: list[tuple[float, float]] = []
 
-    def steps(number: int) -> None:
-        for _ in range(number):
-            began, used = time.perf_counter(), time.process_time()
-            step()
-            quiet.append((time.perf_counter() - began, time.process_time() - used))
+    def timed() -> tuple[float, float]:
+        began, used = time.perf_counter(), time.thread_time()
+        step()
+        return time.perf_counter() - began, time.thread_time() - used
 
-    found: list[tuple[float, float, float, float]] = []
+    def steps(number: int) -> None:
+        quiet.extend(timed() for _ in range(number))
+
+    found: list[tuple[float, ...]] = []
     hook(before_update)
     steps(3)
     quiet.clear()
     steps(QUIET)
     for number in range(count + 1):
         usual, usual_cpu = (statistics.median(values[-2 * QUIET :]) for values in map(list, zip(*quiet, strict=True)))
-        waited[0], beside = 0.0, 0
+        waited[:], beside, in_steps = (0.0, 0.0), 0, 0.0
         began, used = time.perf_counter(), time.process_time()
         saves.save(number)
         blocked = time.perf_counter() - began
         while beside < 2 or saves.busy():
-            step()
+            in_steps += timed()[1]
             beside += 1
         longer = time.perf_counter() - began - beside * usual
-        cpu = time.process_time() - used - beside * usual_cpu
-        found.append((blocked + waited[0], longer, cpu, time.perf_counter() - began))
+        in_steps -= waited[1]
+        own = time.process_time() - used - in_steps
+        found.append((blocked + waited[0], longer, own, in_steps - beside * usual_cpu, time.perf_counter() - began))
         steps(BETWEEN)
     saves.close()
-    names = ("blocked_s", "longer_s", "main_cpu_s", "until_written_s")
+    names = ("blocked_s", "longer_s", "main_cpu_s", "slower_cpu_s", "until_written_s")
     counted = zip(*found[1:], strict=True)
     medians = {name: statistics.median(values) for name, values in zip(names, counted, strict=True)}
     return {"step_s": statistics.median(wall for wall, _ in quiet), **medians}

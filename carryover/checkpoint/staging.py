@@ -35,8 +35,10 @@ class Staging:
         self.arena: Arena | None = None
         self._device = device
         self._places: dict[str, Tensor] = {}
+        self._fitted: list[tuple[Any, ...]] = []
         self._live: dict[str, Tensor] = {}
-        self._still: list[tuple[str, int]] = []
+        self._still: list[str] = []
+        self._versions: list[int] = []
         self._left: list[str] = []
         self._pinned: Tensor | None = None
 
@@ -46,11 +48,12 @@ class Staging:
         Raises:
             ValueError: for a tensor that can't be saved.
         """
-        wanted = [(name, dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()]
-        if self.arena and [(place.name, place.dtype, place.shape) for place in self.arena.places] == wanted:
+        wanted = [(name, tensor.shape, tensor.dtype, tensor.layout) for name, tensor in tensors.items()]
+        if self.arena and self._fitted == wanted:
             return False
         self.close()
-        self.arena = Arena.make(wanted)
+        self.arena = Arena.make((name, dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items())
+        self._fitted = wanted
         flat = torch.frombuffer(self.arena.memory, dtype=torch.uint8)
         if self._device.type == "cuda":
             # A GPU copies into such memory directly; where it can't be had, copies are slower and nothing else.
@@ -69,9 +72,10 @@ class Staging:
             still: names of those that only an update writes.
             beside: leave these to `finish`.
         """
-        self._live = {name: tensor.detach() for name, tensor in tensors.items()}
-        self._still = [(name, self._live[name]._version) for name in tensors if name in still]
-        self._left = [name for name, _ in self._still] if beside else []
+        self._live = {name: tensor.detach() if tensor.requires_grad else tensor for name, tensor in tensors.items()}
+        self._still = [name for name in tensors if name in still]
+        self._versions = self._versions_now()
+        self._left = self._still if beside else []
         self._copy([name for name in tensors if name not in still] if beside else list(tensors))
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
@@ -86,10 +90,9 @@ class Staging:
         Args:
             thorough: compare all of it bit by bit too.
         """
+        untouched = self._versions_now() == self._versions
         live, self._live = self._live, {}
-        if any(live[name]._version != version for name, version in self._still):
-            return False
-        return not thorough or all(_same(self._places[name], live[name]) for name, _ in self._still)
+        return untouched and (not thorough or all(_same(self._places[name], live[name]) for name in self._still))
 
     def close(self) -> None:
         """Give the memory back."""
@@ -99,6 +102,10 @@ class Staging:
         if self.arena:
             self.arena.close()
         self.arena = None
+
+    def _versions_now(self) -> list[int]:
+        live = self._live
+        return [live[name]._version for name in self._still]
 
     def _copy(self, names: Collection[str]) -> None:
         small, large = [], []

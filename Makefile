@@ -107,6 +107,7 @@ docs: detection
 	$(BIN)/python -m tools.recipe_page
 	$(BIN)/python -m tools.reliability_page
 	$(BIN)/python -m benchmarks.quality.run --page-only
+	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m carryover_kfp.readme
 	for name in train extend transfer continuous; do $(BIN)/carryover compile $$name -o pipelines/$$name/pipeline.yaml; done
 	$(BIN)/python -m tools.component_pages

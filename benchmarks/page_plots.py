@@ -42,7 +42,8 @@ def distances(path: Path, values: Mapping[str, float]) -> None:
 
     names = list(values)
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 0.7 + 0.26 * len(names)), layout="constrained")
+        lines = sum(1 + name.count("\n") for name in names)
+        figure = Figure(figsize=(6.4, 0.7 + 0.18 * lines), layout="constrained")
         axes = figure.subplots()
         axes.axvline(1, color="#37474f", linewidth=1)
         for name in names:
@@ -50,7 +51,7 @@ def distances(path: Path, values: Mapping[str, float]) -> None:
         axes.set_xscale("log")
         _plain(axes)
         axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, labelsize=7)
         figure.suptitle("measured over asked: left of the line is reached", x=0.01, ha="left", fontsize=9)
         _save(figure, path)
 

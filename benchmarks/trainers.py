@@ -51,18 +51,20 @@ class Job:
 def main() -> None:
     """Runs all programs in turn and writes the figures."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--quick", action="store_true", help="one repeat of short trainings, no warm-up: does all work?")
+    flags.add_argument("--quick", action="store_true", help="one repeat of short trainings: does all work?")
+    flags.add_argument("--repeats", type=int, default=5)
     flags.add_argument("--only", metavar="NAME", action="append", help="these arms only; writes no result")
     asked = flags.parse_args()
-    repeats, warmups, every = (1, 0, 4) if asked.quick else (5, 1, 15)
+    # (The clock starts late enough to need no warm-up.)
+    repeats, every = (1, 4) if asked.quick else (asked.repeats, 15)
     with tempfile.TemporaryDirectory(prefix="trainers-") as folder:
         job = _job(Path(folder), every)
         arms, absent = _arms(job, Path(folder))
         if asked.only:
             arms = [arm for arm in arms if arm.name in asked.only]
-        figures = interleaved(arms, repeats, warmups)
+        figures = interleaved(arms, repeats, warmups=0)
     if not asked.only:
-        _write(figures, absent, quick=asked.quick)
+        _write(figures, absent, " --quick" * asked.quick or f" --repeats {repeats}")
 
 
 def _arms(job: Job, folder: Path) -> tuple[list[Arm], dict[str, str]]:
@@ -197,16 +199,16 @@ def _clocked(job: Job, folder: Path, run: Callable[[Path, dict[str, str]], float
     }
 
 
-def _write(figures: Figures, absent: dict[str, str], *, quick: bool) -> None:
+def _write(figures: Figures, absent: dict[str, str], flags: str) -> None:
     notes = [
         f"rows have {LENGTH + 2} tokens; carryover and AutoMM tokenise while they train",
         "carryover draws its report and curves after validations, 15 seconds apart at least, in a process of its own",
     ]
-    if quick:
-        notes.append("a quick run: one repeat of a few steps, no warm-up")
+    if "--quick" in flags:
+        notes.append("a quick run: one repeat of a few steps")
     goals = [_goal(figures)] if any(name in figures for name in OTHERS) else []
     told = versions("trainer", "lightning", "automm") | absent
-    write("trainers", "python -m benchmarks.trainers", figures, goals, notes, told)
+    write("trainers", f"python -m benchmarks.trainers{flags}", figures, goals, notes, told)
 
 
 def _goal(figures: Figures) -> Goal:

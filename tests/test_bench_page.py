@@ -1,6 +1,7 @@
 """docs/performance.md as its generator writes it, from planted results."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_the_page_and_its_pictures_are_the_same_for_the_same_figures(
     assert made[0].keys() == {"goals.svg", "stall-disk.svg"}
     assert all(f"(pictures/performance/{name})" in text for name in made[0])
     assert all(len(content) < 40_000 for content in made[0].values())
+
+
+def test_the_page_says_what_the_committed_results_say() -> None:
+    results = page.read(ROOT / "benchmarks" / "results")
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(results), "python -m benchmarks.page writes it anew"
+    shown = set(re.findall(r"\(pictures/performance/([^)]+)\)", page.page(results)))
+    assert shown == {path.name for path in (page.PAGE.parent / page.PICTURES).iterdir()}
+
+
+def test_goals_of_one_row_are_apart_in_the_picture() -> None:
+    long = "tensor bytes uploaded over tensor bytes that changed since the last commit, "
+    goals = [{**GOAL, "what": long + what} for what in ("all of it", "LoRA")] + [{**GOAL, "ours": -3.0}]
+    assert len(page._distances({"stall": {**STALL, "goals": goals}})) == 3
 
 
 def test_every_block_of_the_page_is_marked(results: dict[str, page.Result], tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 The twin of every commit is a clone of everything at the moment of the commit: slow, and obviously right.
 """
 
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,44 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from carryover.checkpoint import scribe
-from carryover.checkpoint.home import RunHome
-from carryover.checkpoint.policy import CheckpointConfig
-from carryover.checkpoint.retention import Keep
-from carryover.checkpoint.snapshot import restore
 from carryover.checkpoint.verify import verify
-from carryover.ground.storage import open_store
+from carryover.models.peft import Adaptation, adapt
 from carryover.train.engine import Engine
-from carryover.train.progress import Silent
-from carryover.train.saver import CommitSaver
-from carryover.train.state import RunState
-from tests.checkpoint.support import start
-from tests.train.engines import WIDTH, copies, engine, global_batch, net, same_bits
+from tests.train.engines import copies, engine, global_batch, net, same_bits
+from tests.train.savers import Loop, Wide
 
-# Wide, so that a copy takes longer than it takes the next forward pass to begin.
-WIDE = 1200
-
-
-class Wide(nn.Module):
-    """Layers of every kind that a copy meets: large and small weights, a norm with buffers, a frozen one, a 4-d one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inward = nn.Linear(WIDTH, WIDE)
-        self.norm = nn.BatchNorm1d(WIDE)
-        self.across = nn.Linear(WIDE, WIDE, bias=False)
-        self.frozen = nn.Linear(WIDE, 16).requires_grad_(False)
-        self.trained = nn.Linear(WIDE, 16)
-        self.image = nn.Conv2d(1, 64, 33, padding=16)
-        # Rows of it are not rows in memory.
-        self.image.weight = nn.Parameter(self.image.weight.detach().transpose(2, 3))
-        self.last = nn.Linear(16, 3)
-        self.scale = nn.Parameter(torch.tensor(1.0))
-
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        hidden = self.across(torch.relu(self.norm(self.inward(features["x"]))))
-        small = self.frozen(hidden) + self.trained(hidden)
-        spread = self.image(small.reshape(-1, 1, 4, 4)).mean(1).reshape(-1, 16)
-        return self.last(small + spread) * self.scale
+COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
 
 
 class Written(nn.Module):
@@ -68,45 +41,6 @@ class Written(nn.Module):
         return self.net(features)
 
 
-class Loop:
-    """A training that commits at chosen steps, and keeps a clone of the state of each."""
-
-    def __init__(self, folder: Path, made: Engine) -> None:
-        self.home = RunHome.open(open_store(str(folder / "store")), "key")
-        self.home.start({"recipe": {}})
-        self.engine = made
-        self.state = RunState()
-        self.twins: dict[int, dict[str, Tensor]] = {}
-        self.saver = CommitSaver(
-            start(self.home),
-            engine=made,
-            config=CheckpointConfig(every_steps=1),
-            keep=Keep(last=1000),
-            files={"words.json": b"[]"},
-            reporter=Silent(),
-            samples=None,
-            step=0,
-        )
-
-    def go(self, steps: int, *, micro: int = 8) -> "Loop":
-        for _ in range(steps):
-            self.engine.step(
-                global_batch(16 * self.state.step % 80, size=16, micro=micro), step=self.state.step, rate=0.01
-            )
-            self.state.advance(16, 96)
-            if self.saver.due(self.state):
-                self.twins[self.state.step] = copies(self.engine)
-                self.saver.commit(self.state, self.engine)
-        return self
-
-    def end(self) -> dict[int, dict[str, Tensor]]:
-        """Return what the commits hold, by step."""
-        self.saver.flush()
-        self.saver.end(self.state, "")
-        self.saver.close()
-        return {record.step: restore(self.home.load(record).tensors()) for record in self.home.commits()}
-
-
 @pytest.fixture(params=[scribe.PROCESS, scribe.THREAD])
 def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(scribe.VARIABLE, request.param)
@@ -118,10 +52,40 @@ def _wide(**config: Any) -> Engine:
     return engine(Wide(), **config)
 
 
-def _compiled() -> Engine:
+def _compiled(backend: str) -> Engine:
+    torch.manual_seed(0)
     network = Wide()
-    network.compile(backend="aot_eager")
+    network.compile(backend=backend)
     return engine(network)
+
+
+class Branch(nn.Module):
+    """What adapters are put into."""
+
+    backbones = ("encoder",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Wide()
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        return self.encoder(features)
+
+
+def _adapted() -> Engine:
+    torch.manual_seed(0)
+    branch = Branch()
+    adapt(branch, Adaptation("lora_norm"), name="branch")
+    return engine(branch)
+
+
+def _carried() -> Engine:
+    """Its moments are another training's, as `optimization.carry_optimizer` and every resume have it."""
+    before, made = _wide(), _wide()
+    for step in range(3):
+        before.step(global_batch(0, size=16, micro=16), step=step, rate=0.01)
+    made.load_optimizer({name: value for name, value in copies(before).items() if name.startswith("optim/")}, {})
+    return made
 
 
 @pytest.mark.parametrize(
@@ -132,7 +96,10 @@ def _compiled() -> Engine:
         pytest.param(lambda: _wide(precision="16-mixed", optim_type="adam"), 8, id="16-mixed"),
         pytest.param(lambda: _wide(precision="bf16-mixed", optim_type="sgd"), 8, id="bf16-mixed"),
         pytest.param(lambda: _wide(precision="64", optim_type="adafactor"), 8, id="64"),
-        pytest.param(_compiled, 16, id="compiled", marks=pytest.mark.slow),
+        pytest.param(_adapted, 8, id="lora"),
+        pytest.param(_carried, 16, id="carried moments"),
+        pytest.param(lambda: _compiled("aot_eager"), 16, id="compiled", marks=pytest.mark.slow),
+        pytest.param(lambda: _compiled("inductor"), 16, id="compiled by inductor", marks=[pytest.mark.slow, COMPILER]),
     ],
 )
 def test_a_commit_taken_beside_a_step_is_the_state_of_its_step(
@@ -148,6 +115,18 @@ def test_a_commit_taken_beside_a_step_is_the_state_of_its_step(
     assert all(same_bits(held[step], loop.twins[step]) for step in held)
     assert not same_bits(held[min(held)], held[max(held)])
     assert any(name.startswith("optim/") for name in held[max(held)])
+
+
+@pytest.mark.slow
+def test_two_ranks_too(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ended = subprocess.run(
+        [*torchrun, "-m", "tests.support.saving_rank", str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.split()[-3:] == ["5", "commits", "same"]
 
 
 def test_both_writers_store_the_same(tmp_path: Path, writer: str) -> None:

@@ -113,7 +113,7 @@ def tiny_figures(*, quick: bool) -> tuple[Figures, list[Goal], dict[str, str]]:
             reasons[program] = str(why)
         else:
             arms.append(Arm(f"tiny / {program}", lambda program=program: tiny_peer(program, steps)))
-    figures = interleaved(arms, repeats=3 if quick else 21)
+    figures = interleaved(arms, repeats=3 if quick else 9)
     over = spread(figures["tiny / carryover"]["over_us"])
     others = {arm.name: spread(figures[arm.name]["over_us"]).median for arm in arms[1:]}
     best = min(others, key=others.__getitem__, default="")
@@ -142,7 +142,7 @@ def main() -> None:
     models = [text, image]
     if not quick:
         models.append(Model("MiniLM, compiled", Encoded, texts, text.size, text.steps, compiled=True))
-    repeats, every = (2, 2) if quick else (7, 8)
+    repeats, every = (2, 2) if quick else (5, 8)
     figures, goals, peers = tiny_figures(quick=quick)
     parts = [
         model_figures(models, repeats=repeats),

@@ -38,6 +38,7 @@ class Staging:
         self._fitted: list[tuple[Any, ...]] = []
         self._live: dict[str, Tensor] = {}
         self._still: list[str] = []
+        self._watched: list[Tensor] = []
         self._versions: list[int] = []
         self._left: list[str] = []
         self._pinned: Tensor | None = None
@@ -74,7 +75,8 @@ class Staging:
         """
         self._live = {name: tensor.detach() if tensor.requires_grad else tensor for name, tensor in tensors.items()}
         self._still = [name for name in tensors if name in still]
-        self._versions = self._versions_now()
+        self._watched = [self._live[name] for name in self._still]
+        self._versions = [tensor._version for tensor in self._watched]
         self._left = self._still if beside else []
         self._copy([name for name in tensors if name not in still] if beside else list(tensors))
         if self._device.type == "cuda":
@@ -90,22 +92,18 @@ class Staging:
         Args:
             thorough: compare all of it bit by bit too.
         """
-        untouched = self._versions_now() == self._versions
-        live, self._live = self._live, {}
+        untouched = [tensor._version for tensor in self._watched] == self._versions
+        live, self._live, self._watched = self._live, {}, []
         return untouched and (not thorough or all(_same(self._places[name], live[name]) for name in self._still))
 
     def close(self) -> None:
         """Give the memory back."""
         if self._pinned is not None:
             _runtime().cudaHostUnregister(self._pinned.data_ptr())
-        self._places, self._live, self._pinned = {}, {}, None
+        self._places, self._live, self._watched, self._pinned = {}, {}, [], None
         if self.arena:
             self.arena.close()
         self.arena = None
-
-    def _versions_now(self) -> list[int]:
-        live = self._live
-        return [live[name]._version for name in self._still]
 
     def _copy(self, names: Collection[str]) -> None:
         small, large = [], []

@@ -102,7 +102,9 @@ class Engine:
         self._wrapped = dist.wrap(self.network, device)
         self._optimizer = build_optimizer(self.network, config)
         self._update = update_of(self._optimizer)
-        self._trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        # The optimizer has these very objects: a parameter that came later would not be trained.
+        self._parameters = dict(self.network.named_parameters())
+        self._trained = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
         self._prepare, self._losses = self._cast(prepare), self._cast(self._forward)
         # What a loader gives is on the CPU, in the precision of 32 bits.
         self._moves = self.dtype is not None or device.type != "cpu"
@@ -157,7 +159,7 @@ class Engine:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint holds: "model/<name>" and "optim/<parameter>/<what>" (the live tensors)."""
-        return {**self.weights(), **state_tensors(self._optimizer, self.network)}
+        return {**self.weights(), **state_tensors(self._optimizer, self._parameters)}
 
     def frozen(self) -> dict[str, Tensor]:
         """Return those of `tensors` that no step changes."""
@@ -170,7 +172,7 @@ class Engine:
 
     def load_optimizer(self, tensors: Mapping[str, Tensor], scaler: dict[str, Any]) -> None:
         """Put back optimizer and scaler state; weights are loaded before the engine is made."""
-        load_state_tensors(self._optimizer, self.network, tensors)
+        load_state_tensors(self._optimizer, self._parameters, tensors)
         if scaler and self._scaler.is_enabled():
             self._scaler.load_state_dict(scaler)
 

@@ -71,19 +71,20 @@ def update_of(optimizer: Optimizer) -> Callable[[], object]:
     return functools.partial(step.__wrapped__, optimizer) if getattr(step, "hooked", False) else optimizer.step
 
 
-def state_tensors(optimizer: Optimizer, network: nn.Module) -> dict[str, Tensor]:
+def state_tensors(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """Return the optimizer's state as "optim/<parameter>/<what>" -> tensor, for parameters that have been stepped."""
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in network.named_parameters():
-        for what, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"{PREFIX}/{name}/{what}"] = value
-    return tensors
+    return {
+        f"{PREFIX}/{name}/{what}": value
+        for name, parameter in parameters.items()
+        for what, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
 
 
-def load_state_tensors(optimizer: Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_state_tensors(
+    optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
     """Put back what `state_tensors` gave; parameters without saved state keep a fresh one."""
-    parameters = dict(network.named_parameters())
     for full_name, value in tensors.items():
         name, _, what = full_name.removeprefix(f"{PREFIX}/").rpartition("/")
         parameter = parameters[name]

@@ -161,8 +161,8 @@ class CommitSaver:
     def _changing(self) -> dict[str, Tensor]:
         if self._frozen is None:
             self._frozen = snapshot(self._engine.frozen(), lasting=True)
-        frozen = self._frozen
-        return {name: value for name, value in self._engine.tensors().items() if name not in frozen}
+        frozen, tensors = self._frozen, self._engine.tensors()
+        return {name: value for name, value in tensors.items() if name not in frozen} if frozen else tensors
 
     def _fit(self, tensors: Mapping[str, Tensor]) -> None:
         """Have an arena for these tensors, which is all but free where there is one, and a process that reads it."""

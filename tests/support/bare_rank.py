@@ -71,7 +71,7 @@ class Plain:
     def tensors(self) -> dict[str, Tensor]:
         """Copies, by the names that a checkpoint has."""
         weights = {f"model/{name}": value for name, value in self.network.state_dict().items()}
-        found = {**weights, **state_tensors(self.optimizer, self.network)}
+        found = {**weights, **state_tensors(self.optimizer, dict(self.network.named_parameters()))}
         return {name: value.detach().clone() for name, value in found.items()}
 
 

@@ -8,7 +8,8 @@
     ours exec     ours resumed, its ranks started as new processes (CARRYOVER_START=exec)
     torch.save    bare, and a checkpoint of torch.save's is read first        DCP: of torch.distributed.checkpoint's
 
-All have the same ranks, rows, micro-batch and model, and take turns. The clock runs from just before the process is
+All have the same ranks, rows, micro-batch and model, and take turns; once with checkpoints on the local disk, once with
+two ranks on S3: a server in memory, 25 ms and 80 MB/s a connection away. The clock runs from just before the process is
 made to the wall clock that rank 0 notes after its first optimizer step; then all is killed. CPU is of the whole tree.
 """
 
@@ -16,20 +17,23 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks import arms, children
-from benchmarks.arms import Arm, Goal
+from benchmarks import children
+from benchmarks.arms import Arm, Figures, Goal, interleaved, ratio, write
+from benchmarks.s3_places import serving
+from carryover.ground.storage import open_store
+from tests.support import s3_server
 
 NOTE = "CARRYOVER_FIRST_STEP_FILE"
 PER_RANK = 8
@@ -56,7 +60,7 @@ class Bench:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         return [*torchrun, str(Path(__file__).with_name("bare_train.py")), *flags, *more]
 
-    def ours(self, ranks: int, store: Path, **settings: object) -> list[str]:
+    def ours(self, ranks: int, store: str, **settings: object) -> list[str]:
         """The command of a training step."""
         recipe = {
             "model.hf_text.checkpoint_name": self.model,
@@ -66,7 +70,7 @@ class Bench:
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         words = [word for name, value in recipe.items() for word in ("--set", f"{name}={value}")]
-        flags = ["--dataset", str(self.dataset), "--store", str(store), "--nproc-per-node", str(ranks)]
+        flags = ["--dataset", str(self.dataset), "--store", store, "--nproc-per-node", str(ranks)]
         return [sys.executable, "-m", "carryover", "train-ddp", *flags, *words]
 
 
@@ -76,30 +80,49 @@ def main() -> None:
     flags.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     flags.add_argument("--repeats", type=int, default=5)
     flags.add_argument("--quick", action="store_true", help="two ranks, one repeat, no other programs")
+    flags.add_argument("--place", choices=("disk", "S3"), help="there alone; writes no result")
     flags.add_argument("--model", default="", help="folder of a transformers model; default: the MiniLM package's")
     asked = flags.parse_args()
     ranks, repeats = ([2], 1) if asked.quick else (asked.ranks, asked.repeats)
-    figures: arms.Figures = {}
+    figures: Figures = {}
     goals: list[Goal] = []
     with tempfile.TemporaryDirectory(prefix="resume-") as folder:
         bench = Bench(Path(folder), prepare(Path(folder)), asked.model or minilm())
-        for count in ranks:
-            found = arms.interleaved(arms_of(bench, count, quick=asked.quick), repeats, warmups=0 if asked.quick else 1)
-            goals += goals_of(found, count)
-            figures |= {f"{count} ranks / {name}": values for name, values in found.items()}
-    notes = ["wall_s and cpu_s end at the first optimizer step that is new; the checkpoint lies on the local disk"]
-    arms.write("resume", "python -m benchmarks.resume" + " --quick" * asked.quick, figures, goals, notes)
+        if asked.place != "S3":
+            for count in ranks:
+                arms = arms_of(bench, count, str(bench.folder), quick=asked.quick)
+                found = interleaved(arms, repeats, warmups=0 if asked.quick else 1)
+                goals += goals_of(found, count, "")
+                figures |= {f"{count} ranks / {name}": values for name, values in found.items()}
+        if asked.place != "disk":
+            with _far() as bucket:
+                found = interleaved(arms_of(bench, 2, bucket, quick=asked.quick), repeats, warmups=0)
+            goals += goals_of(found, 2, " from S3")
+            figures |= {f"2 ranks, S3 / {name}": values for name, values in found.items()}
+    notes = ["wall_s and cpu_s end at the first optimizer step that is new"]
+    if not asked.place:
+        command = "python -m benchmarks.resume"
+        command += " --quick" if asked.quick else f" --ranks {' '.join(map(str, ranks))} --repeats {repeats}"
+        write("resume", command, figures, goals, notes)
 
 
-def goals_of(found: arms.Figures, ranks: int) -> list[Goal]:
+@contextmanager
+def _far() -> Iterator[str]:
+    """Give a bucket on a server that is 25 ms away, and has all objects in memory."""
+    with serving("memory") as endpoint:
+        os.environ.update(s3_server.S3Server("memory", endpoint, Path(), ()).env)
+        yield f"s3://{s3_server.BUCKET}"
+
+
+def goals_of(found: Figures, ranks: int, place: str) -> list[Goal]:
     """The lines of the table of goals."""
-    over_bare = arms.ratio(found, RESUMED, BARE, "first_step_s")
-    over_own = arms.ratio(found, RESUMED, FRESH, "first_step_s")
+    over_bare = ratio(found, RESUMED, BARE, "first_step_s")
+    over_own = ratio(found, RESUMED, FRESH, "first_step_s")
     peers = [name for name in found if name.startswith(("torch.save", "DCP"))]
-    theirs = {name: arms.ratio(found, name, BARE, "first_step_s").median for name in peers}
+    theirs = {name: ratio(found, name, BARE, "first_step_s").median for name in peers}
     best = min(theirs, key=lambda name: theirs[name], default="")
     words = f"{best} {theirs[best]:.2f}" if best else ""
-    what = f"start to first new step after a resume, {ranks} ranks"
+    what = f"start to first new step after a resume{place}, {ranks} ranks"
     why = (
         "libraries are imported once, one after the other; a bare start imports them in torchrun and again in each rank"
     )
@@ -132,22 +155,17 @@ def goals_of(found: arms.Figures, ranks: int) -> list[Goal]:
     return goals
 
 
-def arms_of(bench: Bench, ranks: int, *, quick: bool) -> list[Arm]:
-    """The arms for a number of ranks; the checkpoints are made here."""
-    kept = bench.folder / f"kept-{ranks}"
-    # Killed behind its first commit, as by a preemption.
-    to_first_step(bench, bench.ours(ranks, kept, checkpoint__every_steps=1), until=lambda: bool(commits(kept)))
+def arms_of(bench: Bench, ranks: int, place: str, *, quick: bool) -> list[Arm]:
+    """The arms for a number of ranks with checkpoints below a folder or bucket; they are made here."""
+    kept = f"{place}/kept-{ranks}"
+    # Killed behind its first commit, as by a preemption. A resume is killed before it saves: the next finds the same.
+    to_first_step(bench, bench.ours(ranks, kept, checkpoint__every_steps=1), until=lambda: has_commit(kept))
 
     def ours(*, resumed: bool, way: str = "") -> dict[str, float]:
-        store = Path(tempfile.mkdtemp(prefix="store-", dir=bench.folder))
-        if resumed:
-            shutil.copytree(kept, store, dirs_exist_ok=True)
+        store = kept if resumed else f"{place}/fresh-{uuid.uuid4().hex}"
         # The interval changes nothing of what the run is.
         command = bench.ours(ranks, store, checkpoint__every_steps=1000)
-        try:
-            return to_first_step(bench, command, {"CARRYOVER_START": way} if way else {})
-        finally:
-            shutil.rmtree(store, ignore_errors=True)
+        return to_first_step(bench, command, {"CARRYOVER_START": way} if way else {})
 
     found = [
         Arm(BARE, lambda: to_first_step(bench, bench.bare(ranks))),
@@ -158,7 +176,7 @@ def arms_of(bench: Bench, ranks: int, *, quick: bool) -> list[Arm]:
         return found
     found.append(Arm("ours, resumed, new processes", partial(ours, resumed=True, way="exec")))
     for name, how in (("torch.save", "torch_save"), ("DCP", "dcp")):
-        state = str(bench.folder / f"{how}-{ranks}")
+        state = f"{place}/{how}-{ranks}"
         ended = children.measured(bench.bare(ranks, "--save", state, "--how", how), env=_environment(bench))
         assert not ended.code
         again = bench.bare(ranks, "--state", state, "--how", how)
@@ -166,9 +184,10 @@ def arms_of(bench: Bench, ranks: int, *, quick: bool) -> list[Arm]:
     return found
 
 
-def commits(store: Path) -> Sequence[Path]:
-    """The newest commits' copies, one a run."""
-    return list(store.glob("runs/*/last.ckpt"))
+def has_commit(store: str) -> bool:
+    """Tell whether the only run of a store has saved."""
+    opened = open_store(store)
+    return any(opened.exists(f"runs/{key}/last.ckpt") for key in opened.folders("runs"))
 
 
 def to_first_step(

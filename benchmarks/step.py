@@ -90,6 +90,8 @@ def tiny_pair(steps: int) -> dict[str, float]:
     beside = Thread(target=tiny_bare, args=(networks[0], Turns(length, waiting, ready)))
     beside.start()
     tiny_ours(networks[1], Turns(length, ready, waiting))
+    # It may have ended before its batches did, and these go when they are collected: the other need not wait for that.
+    waiting.release(length)
     beside.join()
     bare, mine = (network.us_a_step for network in networks)
     return {"bare_us": bare, "us": mine, "over_us": mine - bare}

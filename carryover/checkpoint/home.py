@@ -61,6 +61,7 @@ class RunHome:
         self.store = home
         self.log = Log(home)
         self.objects = Objects(home)
+        self._run_bytes: bytes | None = None
 
     @classmethod
     def open(cls, store: Store, run_key: str) -> "RunHome":
@@ -103,7 +104,7 @@ class RunHome:
         """
         found = settled(self._run)
         claimed = self._claimed_run()
-        if claimed and claimed != digest(self.store.read(RUN)):
+        if claimed and claimed != digest(self._read_run()):
             raise Damaged(f"{self.store.at(RUN)}: it was changed, record 0 names another one")
         return found
 
@@ -114,7 +115,7 @@ class RunHome:
     def run_digest(self) -> str:
         """Return the digest of run.json for a claim to name, "" when there is none."""
         try:
-            return digest(self.store.read(RUN))
+            return digest(self._read_run())
         except FileNotFoundError:
             return ""
 
@@ -128,18 +129,23 @@ class RunHome:
 
     def _run(self) -> dict[str, Any]:
         try:
-            data = self.store.read(RUN)
+            data = self._read_run()
         except FileNotFoundError:
             raise Damaged(f"{self.store.at(RUN)}: missing") from None
         try:
             found = json.loads(data)
             if found.pop("check") == digest(canonical(found)):
+                # Like a record of the log it is never changed, and read once where those are.
+                self._run_bytes = data if self.log.held is not None else None
                 return found
         except (ValueError, KeyError, TypeError, AttributeError):
             pass  # Said below: whatever it is, it is not what was written.
         raise Damaged(
             f"{self.store.at(RUN)}: content has changed, it does not match its own digest", found=digest(data)
         )
+
+    def _read_run(self) -> bytes:
+        return self.store.read(RUN) if self._run_bytes is None else self._run_bytes
 
     def latest_claim(self, head: Head | None = None) -> Record | None:
         """Return the newest readable claim (as of `head`), None when nobody has claimed this run."""
@@ -180,24 +186,26 @@ class RunHome:
             newest = chain.newest_before(newest.claim)
         return count
 
-    def load_newest(self, on_damage: Report = console.warn) -> Loaded | None:
+    def load_newest(self, on_damage: Report = console.warn, *, head: Head | None = None) -> Loaded | None:
         """Return the newest checkpoint that verifies, None when there has never been one.
 
         The run may be alive: where a commit is gone because a newer one has come meanwhile, that one is read.
 
         Args:
             on_damage: told in one line about everything that does not verify.
+            head: the end of the log where it was found already, for the first look.
 
         Raises:
             CarryoverError: when there are commits and none of them verifies.
             RunAgain: when checkpoints of a living run are removed faster than they can be read, time and again.
         """
         for _ in range(_LOOKS):
-            head, problems = self.log.head(), []
+            head, problems = head or self.log.head(), list[str]()
             loaded = self._load_newest_of(head, problems.append)
             # Damage, or the retention of a living attempt? Only who has written a record since may have removed it.
             if not problems or not self.log.has_grown(head):
                 break
+            head = None
         else:
             raise RunAgain(
                 f"{self.store.uri}: its checkpoints change faster than they can be read; try again later",
@@ -224,6 +232,10 @@ class RunHome:
             Damaged: when anything of it is not what was written.
         """
         self.log.chain((head or self.log.head()).number).confirm(record)
+        return self.load_confirmed(record)
+
+    def load_confirmed(self, record: Record) -> Loaded:
+        """Read a commit whole of which somebody else has seen that it belongs to this history; raises as `load`."""
         table = self.objects.load_table(record.table)
         _agrees(record, table)
         return Loaded(record, table, self.read_files(record), self.objects.read_tensors(table))

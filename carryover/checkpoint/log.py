@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from carryover.checkpoint.chain import Chain
@@ -52,10 +53,33 @@ class Head:
 
 
 class Log:
-    """The log of one run home."""
+    """The log of one run home.
+
+    Attributes:
+        held: number -> record that was read and is not read again, from `remember` on; None: all are read anew.
+    """
 
     def __init__(self, home: Store) -> None:
         self.home = home
+        self.held: dict[int, Record] | None = None
+
+    def remember(self, texts: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Read no record twice from now on; for a start, which looks at the same few from all sides.
+
+        A record is never changed, so it is as if all looks were one. Where the log ends is looked for each time.
+
+        Args:
+            texts: records that another process of this start has read, as `remembered` gives them.
+        """
+        self.held = {int(number): decode(int(number), text.encode()) for number, text in texts.items()}
+
+    def forget(self) -> None:
+        """Read all anew from now on: who goes on for days would hold every record."""
+        self.held = None
+
+    def remembered(self) -> dict[str, str]:
+        """Return the records that were read since `remember`, for another process."""
+        return {str(number): record.data.decode() for number, record in (self.held or {}).items()}
 
     def head(self) -> Head:
         """Find the end of the log: the record with the largest number, whatever is wrong with those before it.
@@ -117,7 +141,9 @@ class Log:
             Damaged: when it is missing or is not the record that was written.
             RunAgain: when every read gives something else.
         """
-        return settled(lambda: decode(number, self._bytes(number)))
+        if self.held is not None and number in self.held:
+            return self.held[number]
+        return self._hold(settled(lambda: decode(number, self._bytes(number))))
 
     def chain(self, last: int) -> Chain:
         """Return a look at the records up to number `last` that believes none which its neighbours contradict."""
@@ -159,7 +185,7 @@ class Log:
         name = record_name(record.number)
         try:
             if self.home.create(name, record.data):
-                return record
+                return self._hold(record)
         except Exception:
             # The store may have applied it and lost only the answer. (Object stores raise their own kinds.)
             if not self.home.exists(name):
@@ -172,6 +198,11 @@ class Log:
         if earlier := self._earlier_try(record):
             return earlier
         raise Superseded(f"{self.home.at(name)}: {self._winner(record.number)}; this attempt ({attempt}) must stop")
+
+    def _hold(self, record: Record) -> Record:
+        if self.held is not None:
+            self.held[record.number] = record
+        return record
 
     def _earlier_try(self, record: Record) -> Record | None:
         try:
@@ -206,7 +237,9 @@ class Log:
         data = self._copy()
         try:
             number = json.loads(data)["number"]
-            return decode(number, data) if self.home.read(record_name(number)) == data else None
+            if self.held and number in self.held:
+                return self.held[number] if self.held[number].data == data else None
+            return self._hold(decode(number, data)) if self.home.read(record_name(number)) == data else None
         except (ValueError, KeyError, TypeError, FileNotFoundError):
             return None  # (Damaged is a ValueError.)
 

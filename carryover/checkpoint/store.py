@@ -17,6 +17,7 @@ changes, since its pack stays when all others go), cut at about one GiB.
 import contextlib
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +30,7 @@ from carryover.ground.storage import Store
 
 PACK_BYTES = 1 << 30
 _FILE_HEAD = 33
+_ASKED_AT_ONCE = 8
 Bytes = bytes | bytearray | memoryview
 
 
@@ -153,11 +155,19 @@ class Objects:
 
     def check_sizes(self, refs: Iterable[Ref]) -> None:
         """See that objects are there with their sizes, without reading them; raises as `get` does."""
-        for ref in refs:
-            size = self.home.size(object_name(ref.digest))
+        refs = list(refs)
+        for ref, size in zip(refs, self._sizes(refs), strict=True):
             if size is None:
                 raise Damaged(f"{object_name(ref.digest)}: missing")
             _check(ref, size, ref.digest)
+
+    def _sizes(self, refs: Sequence[Ref]) -> Iterable[int | None]:
+        names = [object_name(ref.digest) for ref in refs]
+        if self.home.local or len(refs) < 2:
+            return map(self.home.size, names)
+        # Each of them is a request that waits for its answer, and a start waits for all.
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            return list(pool.map(self.home.size, names))
 
     def names(self) -> list[str]:
         """Return the digests of all objects there, referred to or not."""

@@ -35,6 +35,11 @@ from carryover.ground.storage import first_line
 from carryover.ground.unfinished import Unfinished, abandon, unfinished
 
 
+def head_of(handoff: Mapping[str, Any]) -> Head:
+    """Return the end of the log as the claim left it, of what `Writer.handoff` gave."""
+    return Head(handoff["number"], handoff["digest"], Newest(**handoff["newest"]), handoff["attempt"])
+
+
 class Writer:
     """The one process that may write to a run, until somebody else claims it.
 
@@ -58,6 +63,11 @@ class Writer:
         self._finished: frozenset[str] | None = frozenset()
         self._swept = False
 
+    @property
+    def head(self) -> Head:
+        """The end of the log as this writer left it."""
+        return self._head
+
     def handoff(self) -> dict[str, Any]:
         """Return what rank 0 needs to write on, as plain JSON."""
         return {
@@ -80,7 +90,7 @@ class Writer:
         Raises:
             Superseded: when somebody else has claimed the run meanwhile.
         """
-        head = Head(handoff["number"], handoff["digest"], Newest(**handoff["newest"]))
+        head = head_of(handoff)
         if home.store.exists(record_name(head.number + 1)):
             raise Superseded(f"{home.store.uri}: claimed by somebody else before attempt {handoff['attempt']} started")
         if loaded is None and head.newest.commit is not None:

@@ -78,6 +78,8 @@ def from_first(values: Tensor) -> Tensor:
 def bytes_from_first(data: bytes, device: torch.device) -> bytes:
     """Return rank 0's bytes, on every rank; lengths may differ. Collective."""
     length = int(from_first(torch.tensor([len(data)], dtype=torch.long, device=device)))
+    if not length:
+        return b""
     mine = torch.zeros(length, dtype=torch.uint8, device=device)
     if rank() == 0:
         mine.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))

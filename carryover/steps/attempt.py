@@ -79,9 +79,10 @@ def inputs_of(plan: Plan, source: Source | None) -> Iterator[Inputs]:
 
 def lead(plan: Plan, writer: Writer, inputs: Inputs, launch: Launch, count: int) -> None:
     """Run the ranks of an attempt that has the run; returns when they finished it, raises what ended them otherwise."""
-    last = plan.home.latest_claim()
+    last = plan.home.latest_claim(writer.head)
     assert last is not None
     spec = _spec(plan, inputs, launch, handoff=writer.handoff(), lost_step=last.body["heartbeat_step"])
+    plan.home.log.forget()
     limit, started = join_seconds(), time.monotonic()
 
     def joining() -> Ending | None:
@@ -105,6 +106,7 @@ def follow(plan: Plan, inputs: Inputs, launch: Launch, count: int) -> None:
     waiting = Waiting(plan)
     # Node 0 may take the run, and go on with it, long after this look: then these ranks read the newer commit.
     newest = plan.home.log.head().newest.commit
+    plan.home.log.forget()
     with prefetched(plan.home, inputs.scratch, number=newest, ranks=count):
         ending = _run(_spec(plan, inputs, launch, handoff={}, lost_step=None), inputs, launch, count, waiting)
     _raise(plan, ending)
@@ -207,6 +209,7 @@ def _spec(plan: Plan, inputs: Inputs, launch: Launch, *, handoff: Mapping[str, A
         nodes=launch.nodes.count,
         changes={name: [plan.before.get(name), value] for name, value in plan.changes.items()},
         imports=imports_of(plan.recipe, plan.schema).to_json(),
+        records=plan.home.log.remembered(),
     )
 
 

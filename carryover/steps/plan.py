@@ -109,6 +109,7 @@ def make_plan(
         made = recipes.make(given)
         run_key = recipes.run_key(card.digest, parent.identity if parent else "", recipes.identity(made))
         home = RunHome.open(where, run_key)
+        home.log.remember()
         made, changes = _this_run(home, run_key, given, made)
     schema = parents.schema_of(parent, card.schema)
     _check(made, parent, schema, card)
@@ -166,6 +167,7 @@ def _named_run(
 ) -> tuple[RunHome, Recipe, dict[str, Any], Parent | None]:
     """Return the run that a person named, the recipe it goes on with, and what it started from."""
     home = RunHome.open(store, run_key)
+    home.log.remember()
     if not home.exists():
         raise WrongInput(
             f"--run-key {run_key}: {store.uri} has no such run; leave it out to start a new one", trouble="no-such-run"

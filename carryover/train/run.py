@@ -79,13 +79,15 @@ def attempt(values: Mapping[str, Any], stop: Stop) -> None:
 
 def _attempt(spec: Spec, recipe: Recipe, device: torch.device, stop: Stop) -> None:
     home = RunHome(storage.open_store(spec.home))
-    loaded = load_agreed(home, device, spec.scratch)
+    home.log.remember(spec.records)
+    loaded = load_agreed(home, device, spec)
     writer = Writer.resume(home, spec.handoff, loaded) if dist.rank() == 0 else None
     asked, memory = recipe.optimization, memory_of(recipe.remedy, spec)
     parts, state, lessons, engine = _begin(spec, recipe, device, home, loaded, memory)
     # The tensors of the checkpoint are no longer needed in memory.
     del loaded
     let_go(home, spec.scratch)
+    home.log.forget()
     run = _training(spec, recipe, home, writer, parts, lessons, state, engine, stop)
     try:
         reason = train(run)

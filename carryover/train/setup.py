@@ -1,5 +1,6 @@
 """Owns how the parts of one attempt come to be: device, precision, weights, and what a checkpoint brings back."""
 
+import json
 import os
 import shutil
 
@@ -8,9 +9,12 @@ from torch import nn
 
 from carryover.checkpoint.home import Loaded, RunHome
 from carryover.checkpoint.prefetch import hold
+from carryover.checkpoint.record import decode
+from carryover.checkpoint.writer import head_of
 from carryover.ground import dist
 from carryover.ground.errors import WrongInput
 from carryover.train.environment import CompileConfig, Env
+from carryover.train.spec import Spec
 
 
 def choose_device(env: Env) -> torch.device:
@@ -85,19 +89,18 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def load_agreed(home: RunHome, device: torch.device, scratch: str = "") -> Loaded | None:
+def load_agreed(home: RunHome, device: torch.device, spec: Spec) -> Loaded | None:
     """Return the newest commit that verifies, the same one on every rank; None when there is none. Collective.
 
-    Args:
-        scratch: where the step says what it has read already, "" for nothing.
+    What the step has read of the log is not read again, nor are the objects that it reads ahead; the other ranks load
+    the very record that rank 0 believes.
 
     Raises:
         CarryoverError: when there are commits and none can be used.
     """
-    hold(home, scratch)
-    loaded = home.load_newest() if dist.rank() == 0 else None
-    number = torch.tensor([loaded.record.number if loaded else -1], dtype=torch.long, device=device)
-    agreed = int(dist.from_first(number))
-    if dist.rank() and agreed >= 0:
-        loaded = home.load(home.log.read(agreed))
+    hold(home, spec.scratch)
+    loaded = home.load_newest(head=head_of(spec.handoff)) if dist.rank() == 0 else None
+    data = dist.bytes_from_first(loaded.record.data if loaded else b"", device)
+    if dist.rank() and data:
+        loaded = home.load_confirmed(decode(json.loads(data)["number"], data))
     return loaded

@@ -19,6 +19,7 @@ class Spec:
         dataset: {"digest", "uri"}, for the Model's card.
         handoff: the claim, as `Writer.handoff` gives it.
         time_limit: seconds of training over all attempts; None for none.
+        records: records of the log that the step has read, as `Log.remembered` gives them.
         lost_step: the newest step that the attempt before this one is known to have reached; None when unknown.
         progress: local file for the newest step.
         first_step: local file for the time of the first step; "" for none.
@@ -51,6 +52,7 @@ class Spec:
     nodes: int = 1
     changes: Mapping[str, Any] = field(default_factory=dict)
     imports: Mapping[str, Any] = field(default_factory=dict)
+    records: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the plain values; `Spec(**values)` is the way back."""

@@ -200,3 +200,44 @@ def test_log_goes_on_behind_an_unreadable_record(home: RunHome) -> None:
     assert (head.number, head.newest.commit, len(head.unreadable)) == (bad.number, good.number, 1)
     again = start(home)
     assert save(again, 2).number == bad.number + 2
+
+
+class Noted(Log):
+    """Notes which records are read from the store."""
+
+    def __init__(self, home: Store) -> None:
+        super().__init__(home)
+        self.read_there: list[int] = []
+
+    def _bytes(self, number: int) -> bytes:
+        self.read_there.append(number)
+        return super()._bytes(number)
+
+
+def test_a_start_reads_no_record_twice(store: Store) -> None:
+    _fill(Log(store), 4)
+    log, other = Noted(store), Noted(store)
+    log.remember()
+    for _ in range(3):
+        assert log.records() == Log(store).records()
+    assert sorted(log.read_there) == [0, 1, 2, 3]
+    other.remember(log.remembered())
+    assert [other.read(number) for number in range(4)] == log.records()
+    assert other.read_there == [], "another process of this start reads none of them"
+
+
+def test_what_is_remembered_is_checked_and_the_end_is_looked_for(store: Store) -> None:
+    log = Log(store)
+    head = _fill(log, 3)
+    log.remember()
+    log.records()
+    Log(store).append(head, kind="claim", attempt=4, body=BODY)
+    assert log.head().number == 3, "somebody else's record is seen"
+    spoilt = {"1": log.remembered()["1"].replace('"me"', '"us"')}
+    with pytest.raises(Damaged, match="content has changed"):
+        Log(store).remember(spoilt)
+    store.write(record_name(1), b"{}")
+    assert log.read(1).number == 1
+    log.forget()
+    with pytest.raises(Damaged, match="not a log record"):
+        log.read(1)

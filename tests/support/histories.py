@@ -10,7 +10,7 @@ from carryover.checkpoint.home import RunHome
 from carryover.checkpoint.layout import record_name
 from carryover.checkpoint.log import Record
 from carryover.checkpoint.metrics import segment
-from carryover.checkpoint.writer import Writer
+from carryover.checkpoint.writer import Writer, head_of
 from carryover.ground.storage import Store
 from tests.checkpoint.support import end, save
 from tests.support.counting import Tally
@@ -57,19 +57,26 @@ def lives(home: RunHome, tally: Tally, *, ranks: int) -> Phases:
             return act()
 
     def start() -> Writer | None:
+        home.log.remember()
         assert home.exists() and home.run() and home.latest_claim() and home.commits()
         assert home.finish_record() is None and home.fruitless_attempts("me") == 0
         return claim(home, owner="me")
 
     def load() -> Writer:
         assert claimed is not None
-        loaded = home.load_newest(_damage)
+        first, *others = [RunHome(home.store) for _ in range(ranks)]
+        first.log.remember(records)
+        loaded = first.load_newest(_damage, head=head_of(claimed.handoff()))
         assert loaded is not None and loaded.record.step == 2
-        for _ in range(1, ranks):
-            assert home.load(home.log.read(loaded.record.number)).record == loaded.record
-        return Writer.resume(home, claimed.handoff(), loaded)
+        for other in others:
+            assert other.load_confirmed(loaded.record).record == loaded.record
+        writer = Writer.resume(first, claimed.handoff(), loaded)
+        first.log.forget()
+        return writer
 
     claimed = counted("start", start)
+    records = home.log.remembered()
+    home.log.forget()
     writer = counted("restore", load)
     counted("first save", lambda: save(writer, 3))
     counted("save", lambda: save(writer, 4))

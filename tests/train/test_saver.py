@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from carryover.checkpoint import scribe
 from carryover.checkpoint.verify import verify
-from carryover.models.peft import Adaptation, adapt
+from carryover.models.peft import Adaptation, LoraConfig, adapt
 from carryover.train.engine import Engine
 from tests.train.engines import copies, engine, global_batch, net, same_bits
 from tests.train.savers import Loop, Wide
@@ -75,7 +75,7 @@ class Branch(nn.Module):
 def _adapted() -> Engine:
     torch.manual_seed(0)
     branch = Branch()
-    adapt(branch, Adaptation("lora_norm"), name="branch")
+    adapt(branch, Adaptation("lora_norm", LoraConfig(filter=("across", "inward"))), name="branch")
     return engine(branch)
 
 

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import children
-from benchmarks.arms import Arm, Figures, Goal, interleaved, ratio, write
+from benchmarks.arms import Arm, Figures, Goal, interleaved, ratio, results_folder, write
 from benchmarks.s3_places import serving
 from carryover.ground.storage import open_store
 from tests.support import s3_server
@@ -80,12 +80,11 @@ def main() -> None:
     flags.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     flags.add_argument("--repeats", type=int, default=5)
     flags.add_argument("--quick", action="store_true", help="two ranks, one repeat, no other programs")
-    flags.add_argument("--place", choices=("disk", "S3"), help="there alone; writes no result")
+    flags.add_argument("--place", choices=("disk", "S3"), help="there alone; the other's figures stay")
     flags.add_argument("--model", default="", help="folder of a transformers model; default: the MiniLM package's")
     asked = flags.parse_args()
     ranks, repeats = ([2], 1) if asked.quick else (asked.ranks, asked.repeats)
-    figures: Figures = {}
-    goals: list[Goal] = []
+    figures, goals = _measured_before(asked.place) if asked.place else ({}, [])
     with tempfile.TemporaryDirectory(prefix="resume-") as folder:
         bench = Bench(Path(folder), prepare(Path(folder)), asked.model or minilm())
         if asked.place != "S3":
@@ -100,10 +99,20 @@ def main() -> None:
             goals += goals_of(found, 2, " from S3")
             figures |= {f"2 ranks, S3 / {name}": values for name, values in found.items()}
     notes = ["wall_s and cpu_s end at the first optimizer step that is new"]
-    if not asked.place:
-        command = "python -m benchmarks.resume"
-        command += " --quick" if asked.quick else f" --ranks {' '.join(map(str, ranks))} --repeats {repeats}"
-        write("resume", command, figures, goals, notes)
+    command = "python -m benchmarks.resume"
+    command += " --quick" if asked.quick else f" --ranks {' '.join(map(str, ranks))} --repeats {repeats}"
+    write("resume", command, figures, goals, notes)
+
+
+def _measured_before(place: str) -> tuple[Figures, list[Goal]]:
+    """What the other place gave when it was measured last."""
+    path = results_folder() / "resume.json"
+    if not path.exists():
+        return {}, []
+    found = json.loads(path.read_text())
+    figures = {name: values for name, values in found["figures"].items() if ("S3" in name) != (place == "S3")}
+    goals = [{name: value for name, value in goal.items() if name != "reached"} for goal in found["goals"]]
+    return figures, [Goal(**goal) for goal in goals if ("S3" in goal["what"]) != (place == "S3")]
 
 
 @contextmanager

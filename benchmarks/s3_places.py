@@ -123,6 +123,10 @@ class Memory:
         part = re.search("partNumber=([0-9]+)", asked.query)
         if asked.method == "PUT" and upload and part:
             self._uploads[upload[1]][int(part[1])] = asked.body
+        elif asked.method == "PUT" and "x-amz-copy-source" in asked.headers:
+            source = "/" + unquote(asked.headers["x-amz-copy-source"]).lstrip("/")
+            self._objects[asked.path] = self._objects[source]
+            return _xml("CopyObjectResult", inner=_LISTED)
         elif asked.method == "PUT":
             if "if-none-match" in asked.headers:
                 return b"" if self._objects.setdefault(asked.path, asked.body) is asked.body else None

@@ -98,7 +98,7 @@ def main() -> None:
                 found = interleaved(arms_of(bench, 2, bucket, quick=asked.quick), repeats, warmups=0)
             goals += goals_of(found, 2, " from S3")
             figures |= {f"2 ranks, S3 / {name}": values for name, values in found.items()}
-    notes = ["wall_s and cpu_s end at the first optimizer step that is new"]
+    notes = ["first_step_s and cpu_s end at the first optimizer step that is new"]
     command = "python -m benchmarks.resume"
     command += " --quick" if asked.quick else f" --ranks {' '.join(map(str, ranks))} --repeats {repeats}"
     write("resume", command, figures, goals, notes)

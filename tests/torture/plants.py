@@ -12,6 +12,7 @@ import torch
 
 from carryover.checkpoint import store as objects
 from carryover.checkpoint.home import Loaded, Report, RunHome
+from carryover.checkpoint.log import Head
 from carryover.ground import console
 from carryover.ground.storage import Store
 from carryover.train.engine import Engine
@@ -38,9 +39,9 @@ def _older_commit() -> None:
     """A start goes on from the commit before the newest one."""
     load_newest = RunHome.load_newest
 
-    def load_older(self: RunHome, on_damage: Report = console.warn) -> Loaded | None:
+    def load_older(self: RunHome, on_damage: Report = console.warn, *, head: Head | None = None) -> Loaded | None:
         commits = self.commits()
-        return self.load(commits[-2]) if len(commits) > 1 else load_newest(self, on_damage)
+        return self.load(commits[-2]) if len(commits) > 1 else load_newest(self, on_damage, head=head)
 
     RunHome.load_newest = load_older
 

@@ -84,7 +84,9 @@ def main() -> None:
     flags.add_argument("--model", default="", help="folder of a transformers model; default: the MiniLM package's")
     asked = flags.parse_args()
     ranks, repeats = ([2], 1) if asked.quick else (asked.ranks, asked.repeats)
-    figures, goals = _measured_before(asked.place) if asked.place else ({}, [])
+    command = "python -m benchmarks.resume"
+    command += " --quick" if asked.quick else f" --ranks {' '.join(map(str, ranks))} --repeats {repeats}"
+    figures, goals, command = _measured_before(asked.place, command) if asked.place else ({}, [], command)
     with tempfile.TemporaryDirectory(prefix="resume-") as folder:
         bench = Bench(Path(folder), prepare(Path(folder)), asked.model or minilm())
         if asked.place != "S3":
@@ -99,20 +101,20 @@ def main() -> None:
             goals += goals_of(found, 2, " from S3")
             figures |= {f"2 ranks, S3 / {name}": values for name, values in found.items()}
     notes = ["first_step_s and cpu_s end at the first optimizer step that is new"]
-    command = "python -m benchmarks.resume"
-    command += " --quick" if asked.quick else f" --ranks {' '.join(map(str, ranks))} --repeats {repeats}"
+    if asked.place:
+        notes.append(f"{asked.place} was measured in a run of its own, {repeats} times")
     write("resume", command, figures, goals, notes)
 
 
-def _measured_before(place: str) -> tuple[Figures, list[Goal]]:
-    """What the other place gave when it was measured last."""
+def _measured_before(place: str, command: str) -> tuple[Figures, list[Goal], str]:
+    """What the other place gave when it was measured last, and the command that measures both."""
     path = results_folder() / "resume.json"
     if not path.exists():
-        return {}, []
+        return {}, [], command
     found = json.loads(path.read_text())
     figures = {name: values for name, values in found["figures"].items() if ("S3" in name) != (place == "S3")}
     goals = [{name: value for name, value in goal.items() if name != "reached"} for goal in found["goals"]]
-    return figures, [Goal(**goal) for goal in goals if ("S3" in goal["what"]) != (place == "S3")]
+    return figures, [Goal(**goal) for goal in goals if ("S3" in goal["what"]) != (place == "S3")], found["command"]
 
 
 @contextmanager

@@ -136,7 +136,7 @@ class RunHome:
             found = json.loads(data)
             if found.pop("check") == digest(canonical(found)):
                 # Like a record of the log it is never changed, and read once where those are.
-                self._run_bytes = data if self.log.held is not None else None
+                self._run_bytes = data
                 return found
         except (ValueError, KeyError, TypeError, AttributeError):
             pass  # Said below: whatever it is, it is not what was written.
@@ -145,7 +145,8 @@ class RunHome:
         )
 
     def _read_run(self) -> bytes:
-        return self.store.read(RUN) if self._run_bytes is None else self._run_bytes
+        held = self._run_bytes if self.log.held is not None else None
+        return self.store.read(RUN) if held is None else held
 
     def latest_claim(self, head: Head | None = None) -> Record | None:
         """Return the newest readable claim (as of `head`), None when nobody has claimed this run."""
